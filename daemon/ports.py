@@ -1,0 +1,524 @@
+"""The seams. The flow knows only these; connectors, ledger, agents and gateway implement them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from daemon.model import (
+    Answer,
+    ConversationId,
+    Cursor,
+    Effect,
+    EffectId,
+    EffectKind,
+    Health,
+    Identity,
+    Inbound,
+    JsonObject,
+    KnownConversation,
+    MessageId,
+    ModelCall,
+    NewEffect,
+    Priority,
+    ProcessRef,
+    Profile,
+    Prompt,
+    ReadyConversation,
+    Receipt,
+    Registered,
+    Sent,
+    Sighting,
+    StoredMessage,
+    Trust,
+    Turn,
+    TurnId,
+    TurnState,
+    Usage,
+    Workspace,
+)
+
+# --- connectors ----------------------------------------------------------------------------------
+
+
+class Intake(Protocol):
+    """What a connector tells the daemon. Each call returns once its news is on disk."""
+
+    async def accept(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
+        """Register an item, and move the cursor, in one transaction; then the outside may be
+        acknowledged. Duplicates are fine. Raises LedgerError: acknowledge nothing.
+        """
+        ...
+
+    async def identify(self, connector: str, identity: Identity) -> None:
+        """Say who a sender is: their messages that waited for it go on."""
+        ...
+
+    async def unidentified(self, connector: str) -> tuple[str, ...]:
+        """Senders whose trust is not known yet and whose messages wait for it."""
+        ...
+
+    async def cursor(self, connector: str, folder: str) -> Cursor | None: ...
+
+    async def set_cursor(self, cursor: Cursor) -> None:
+        """A first start, or a new UIDVALIDITY; in every other case `accept` moves it."""
+        ...
+
+    async def find_conversation(
+        self, connector: str, names: Sequence[str]
+    ) -> KnownConversation | None:
+        """The conversation that the first known one of these outside names belongs to."""
+        ...
+
+    async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these outside (or alternate) ids are registered."""
+        ...
+
+
+class Outbox(Protocol):
+    """What a connector may ask about what has been sent, for its limits."""
+
+    async def count_sent(
+        self,
+        connector: str,
+        kind: EffectKind,
+        since: float,
+        *,
+        conversation: ConversationId | None = None,
+        sender: str | None = None,
+    ) -> int:
+        """Effects of a kind created since then (dead ones excepted), of a conversation or of all
+        conversations in which `sender` wrote the first message.
+        """
+        ...
+
+
+class Connector(Protocol):
+    """One configured instance of a channel: outside events in, effects out."""
+
+    name: str
+    kind: str
+    priority: Priority
+
+    async def run(self, intake: Intake, ready: Callable[[], None]) -> None:
+        """Until cancelled. Calls `ready` when first proven alive. Raises Unavailable (waited out),
+        AuthenticationFailed (parked until a reload), anything else counts as a failure.
+        """
+        ...
+
+    async def compose(self, answer: Answer) -> tuple[NewEffect, ...]:
+        """The effects by which an answer, or a notice of ours, leaves. No network I/O. May be
+        empty: a mailbox never sends the daemon's notices to its correspondents.
+        """
+        ...
+
+    async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
+        """Carry one effect out. `await sending()` right before the call that may be seen outside
+        (for SMTP after RCPT and before DATA): it commits the state `sending`.
+        """
+        ...
+
+    async def find(self, effect: Effect) -> Sent | Sighting:
+        """Look outside for an effect that was left in `sending`. Raises Unavailable."""
+        ...
+
+    def health(self) -> Health:
+        """As of now, from ages and not from flags; `ready` is the surface's rule."""
+        ...
+
+
+@runtime_checkable
+class ShowsActivity(Protocol):
+    """A connector that can show that somebody is at work. Best effort, never raises."""
+
+    async def show_activity(self, target: JsonObject, text: str) -> None:
+        """`text` empty: nobody is at work any more."""
+        ...
+
+
+@runtime_checkable
+class Notifies(Protocol):
+    """A connector that can write to the people of `daemon.notify`."""
+
+    scheme: str  # "slack" or "mail": what stands before the colon
+
+    def compose_notice(self, key: str, address: str, text: str) -> NewEffect: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool of ours that acts on the outside: calling it records an effect, no more.
+
+    `schema` is JSON Schema of its input. `answer` is what the model reads after a call.
+    """
+
+    name: str
+    description: str
+    schema: JsonObject
+    answer: str
+
+
+@runtime_checkable
+class OffersTools(Protocol):
+    """A connector with tools of its own."""
+
+    tools: tuple[ToolSpec, ...]
+
+    def compose_tool(
+        self, tool: str, arguments: JsonObject, key: str, turn: Turn
+    ) -> NewEffect | str:
+        """The effect of a call, or a sentence that tells the model why it was refused."""
+        ...
+
+
+# --- agents --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """The CLI has taken the prompt up (its `init` named the uuid)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUsed:
+    """The agent began to use a tool."""
+
+    name: str
+    tool_use_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRetry:
+    """The CLI waits before it asks the model again; status None means no answer at all."""
+
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The CLI's result for our uuid. `text` is the final text.
+
+    `error` is None for an answer, else one of: "api" (status says which), "max_turns",
+    "interrupted", "unusable" (the request was refused as unusable), "other".
+    """
+
+    text: str
+    error: str | None = None
+    status: int | None = None
+    detail: str = ""
+    usage: Usage = field(default_factory=Usage)
+    sdk_cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadySeen:
+    """`idle` without a start: the CLI takes this uuid for done. Read the transcript."""
+
+
+AgentEvent = TurnStarted | TextDelta | ToolUsed | ModelRetry | TurnEnded | AlreadySeen
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFate:
+    """What a transcript says of a prompt's uuid.
+
+    `answer` is the text to harvest when it was answered (never an API error, never the CLI's own
+    "No response requested."). `tools_done` are tool_use_ids behind the prompt that have a result;
+    `tools_open` names of tools behind it that were called and have none.
+    """
+
+    present: bool
+    answer: str | None = None
+    tools_done: frozenset[str] = frozenset()
+    tools_open: tuple[str, ...] = ()
+
+
+class ToolGate(Protocol):
+    """What the daemon does when an agent calls one of our tools."""
+
+    async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
+        """Stage the effect durably and return what the model reads; refusals are texts too."""
+        ...
+
+
+class Agent(Protocol):
+    """One live agent process and its session. One task owns it."""
+
+    process: ProcessRef
+
+    def turn(self, prompt: Prompt) -> AsyncIterator[AgentEvent]:
+        """Send a prompt and read until TurnEnded or AlreadySeen. Raises AgentDied."""
+        ...
+
+    async def interrupt(self) -> None:
+        """End the running turn: its iterator then yields TurnEnded(error="interrupted")."""
+        ...
+
+    async def close(self) -> None:
+        """Interrupt if busy, disconnect, and return when the whole process group is gone. Never
+        raises; safe to call twice; runs to its end even when its caller is cancelled.
+        """
+        ...
+
+
+class Agents(Protocol):
+    """Where agents come from (embedded: processes of the claude CLI within their walls)."""
+
+    def new_workspace(self) -> Workspace:
+        """Directories and a session id for a conversation to be. No process yet."""
+        ...
+
+    async def start(
+        self, workspace: Workspace, profile: Profile, token: str, gate: ToolGate
+    ) -> Agent:
+        """Start a process in a workspace, resuming its session where a transcript exists.
+        `token` is its capability for the gateway. Raises StartFailed.
+        """
+        ...
+
+    def fate(self, workspace: Workspace, uuid: str) -> PromptFate:
+        """What the session's transcript says of a prompt. Blocking file I/O, links not followed."""
+        ...
+
+    def has_transcript(self, workspace: Workspace) -> bool: ...
+
+    def sync(self, workspace: Workspace) -> None:
+        """Put the transcript on disk (fsync); before a turn is finished. Blocking."""
+        ...
+
+    def processes(self) -> Mapping[str, ProcessRef]:
+        """Recorded processes that are alive, by workspace id (of former daemons too)."""
+        ...
+
+    async def end_leftovers(self) -> int:
+        """End every recorded process that no live Agent owns; return how many there were."""
+        ...
+
+    def memory_bytes(self, process: ProcessRef) -> int:
+        """Resident memory of a process and all its descendants; 0 when it is gone."""
+        ...
+
+    def erase(self, workspace: Workspace) -> None: ...
+
+
+# --- gateway -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the gateway lets a turn ask the model no more: "per_turn", "daily" or "stopped"."""
+
+    scope: str
+
+
+class Gateway(Protocol):
+    """The only way to the model: holds the key, meters, caps."""
+
+    @property
+    def port(self) -> int: ...
+
+    def issue(self) -> str:
+        """A new capability token, good for nothing until it is opened for a turn."""
+        ...
+
+    def open_turn(self, token: str, turn: Turn) -> None:
+        """From now on calls with this token belong to this turn."""
+        ...
+
+    async def close_turn(self, token: str) -> Refusal | None:
+        """No further calls until the next turn; all metered calls of it are in the ledger when
+        this returns. Tells whether, and why, the turn was refused the model.
+        """
+        ...
+
+    def revoke(self, token: str) -> None: ...
+
+    def blocked(self) -> Refusal | None:
+        """Why no turn may ask the model at all right now (the daily budget is spent), or None."""
+        ...
+
+
+# --- ledger --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLimits:
+    """How much one turn takes: DESIGN section 3, point 3."""
+
+    messages: int = 20
+    bytes: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a turn ends: one transaction writes it all.
+
+    `keep_staged` says whether the turn's staged effects become pending or are deleted.
+    """
+
+    state: TurnState
+    text: str = ""
+    reason: str = ""
+    effects: tuple[NewEffect, ...] = ()
+    keep_staged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The ledger at a glance, for health and metrics. Ages are in seconds."""
+
+    waiting: int
+    oldest_age: float
+    running: int
+    queued: int
+    outbox: Mapping[str, int]
+    dead_letters: int
+    cost_today: float
+
+
+class Ledger(Protocol):
+    """The durable record. Every method returns after its commit (synchronous=FULL).
+
+    Every write of a turn or an effect carries this owner's epoch; one that is not the newest
+    raises OwnershipLost. Any failure to commit raises LedgerError and nothing is durable.
+    """
+
+    @property
+    def epoch(self) -> int: ...
+
+    # intake
+    async def register(self, item: Inbound, cursor: Cursor | None = None) -> Registered: ...
+    async def identify(self, connector: str, identity: Identity) -> tuple[Registered, ...]: ...
+    async def unidentified(self, connector: str) -> tuple[str, ...]: ...
+    async def cursor(self, connector: str, folder: str) -> Cursor | None: ...
+    async def set_cursor(self, cursor: Cursor) -> None: ...
+    async def find_conversation(
+        self, connector: str, names: Sequence[str]
+    ) -> KnownConversation | None: ...
+    async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]: ...
+    async def message(self, message: MessageId) -> StoredMessage | None: ...
+
+    # dispatch and turns
+    async def ready(self, conversation: ConversationId) -> ReadyConversation | None:
+        """The conversation's work, or None: nothing waits, or a turn of it runs."""
+        ...
+
+    async def all_ready(self) -> tuple[ReadyConversation, ...]: ...
+    async def workspace(self, conversation: ConversationId) -> Workspace | None:
+        """The workspace that a conversation has adopted, if it has one."""
+        ...
+
+    async def claim(
+        self, conversation: ConversationId, spare: Workspace, limits: ClaimLimits
+    ) -> Turn | None:
+        """The conversation's queued turn if its back-off is over, else a new turn over what
+        waits, oldest first. A conversation without a workspace adopts `spare`. State `running`.
+        None: nothing to do, or a turn of it runs already.
+        """
+        ...
+
+    async def begin_attempt(self, turn: TurnId, attempt: int, process: ProcessRef) -> None:
+        """Committed before the prompt of this attempt is sent."""
+        ...
+
+    async def stage(
+        self, turn: TurnId, attempt: int, tool_use_id: str, effect: NewEffect
+    ) -> None: ...
+    async def end_turn(self, turn: TurnId, ending: Ending) -> bool:
+        """End a running or queued turn with its effects. False: it was not running any more."""
+        ...
+
+    async def requeue(
+        self,
+        turn: TurnId,
+        *,
+        not_before: float,
+        resend: bool,
+        failed: bool = False,
+        told: bool = False,
+        tools_done: frozenset[str] | None = None,
+        effects: tuple[NewEffect, ...] = (),
+        reason: str = "",
+    ) -> None:
+        """Put a running turn back. `resend`: the next prompt may carry the same uuid (it is
+        proven absent). `failed` counts a failure of the agent, `told` remembers that the person
+        was told; `effects` tell them. Staged effects whose tool_use_id is in `tools_done` move to
+        the next attempt, the others are deleted (None: leave them all).
+        """
+        ...
+
+    async def interrupted(self) -> tuple[Turn, ...]:
+        """Turns left `running` by an earlier epoch, with `deaths` counted up by this call."""
+        ...
+
+    # outbox
+    async def add_effects(self, effects: Sequence[NewEffect]) -> None:
+        """Effects that no turn wrote (notices). An id that is there already is left alone."""
+        ...
+
+    async def due_effects(self, connector: str, now: float, limit: int) -> tuple[Effect, ...]:
+        """At most one per conversation: its oldest pending effect, if its time has come and none
+        of the conversation is in `sending`.
+        """
+        ...
+
+    async def next_due(self, connector: str) -> float | None:
+        """When the earliest pending effect that waits for its time is due, or None."""
+        ...
+
+    async def left_sending(self, connector: str) -> tuple[Effect, ...]: ...
+    async def mark_sending(self, effect: EffectId) -> None: ...
+    async def mark_sent(self, effect: EffectId, ref: str) -> None: ...
+    async def mark_pending(self, effect: EffectId, not_before: float, reason: str) -> None: ...
+    async def mark_unclear(self, effect: EffectId, reason: str) -> None: ...
+    async def mark_dead(self, effect: EffectId, reason: str) -> None: ...
+    async def count_sent(
+        self,
+        connector: str,
+        kind: EffectKind,
+        since: float,
+        *,
+        conversation: ConversationId | None = None,
+        sender: str | None = None,
+    ) -> int: ...
+
+    # costs
+    async def book(self, call: ModelCall) -> None: ...
+    async def spent(
+        self, *, since: float = 0.0, turn: TurnId | None = None, trust: Trust | None = None
+    ) -> float:
+        """US dollars."""
+        ...
+
+    # what people ask: docs/trace.md has the shapes
+    async def probe(self) -> None:
+        """One real commit: proves that the ledger can still write."""
+        ...
+
+    async def counts(self) -> Counts: ...
+    async def trace(self, any_id: str) -> JsonObject | None: ...
+    async def dead(self) -> tuple[JsonObject, ...]: ...
+    async def dead_retry(self, any_id: str) -> ConversationId | None: ...
+    async def dead_discard(self, any_id: str) -> bool: ...
+    async def conversations(self, limit: int) -> tuple[JsonObject, ...]: ...
+    async def conversation(self, conversation: ConversationId) -> JsonObject | None: ...
+    async def erase(self, who: str) -> tuple[Workspace, ...]:
+        """Remove what a conversation or a person (sender id) left, keys against duplicates
+        excepted; return the workspaces to remove from disk.
+        """
+        ...
+
+    async def retain(
+        self, *, records_before: float, workspaces_before: float, keys_before: float
+    ) -> tuple[Workspace, ...]: ...
+    async def backup(self, path: Path) -> None: ...
+    async def close(self) -> None: ...
