@@ -1,0 +1,61 @@
+"""How a connector is found: `connectors.<kind>.PLUGIN`, loaded by name and never scanned for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from daemon.clock import Clock
+from daemon.errors import ConfigError
+from daemon.ports import Connector, Outbox
+
+C = TypeVar("C", bound="ConnectorTable")
+
+
+class ConnectorTable(BaseModel):
+    """The part of a `[connectors.NAME]` table that all kinds share; kinds add their own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the daemon gives a connector when it builds it.
+
+    `operators` are the entries of `trust.operators`, as written ("slack:T1:U1", "mail:a@b").
+    `data_dir` is where raw forms may be kept, in a folder of the connector's own name.
+    """
+
+    clock: Clock
+    outbox: Outbox
+    data_dir: Path
+    operators: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin(Generic[C]):
+    """What a connector folder exports as `PLUGIN`."""
+
+    kind: str
+    table: type[C]
+    build: Callable[[str, C, Surroundings], Connector]
+
+
+def load(kind: str) -> Plugin[ConnectorTable]:
+    """The plugin of a kind. Raises ConfigError for a kind that does not exist."""
+    if not kind.isidentifier():
+        raise ConfigError(f"kind = {kind!r} is not the name of a connector")
+    try:
+        module = importlib.import_module(f"connectors.{kind}")
+    except ModuleNotFoundError as error:
+        if error.name != f"connectors.{kind}":
+            raise
+        raise ConfigError(f"kind = {kind!r}: there is no such connector") from error
+    plugin: Plugin[ConnectorTable] = module.PLUGIN
+    return plugin
