@@ -1,0 +1,410 @@
+"""`StandInSlack`: the server itself, what humans do in it, and what a test makes go wrong."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from aiohttp import web
+
+from daemon.demo.slack import control, files, payloads, surfaces
+from daemon.demo.slack.faults import Answer, Fault
+from daemon.demo.slack.journal import Entry, Journal
+from daemon.demo.slack.sockets import Delivering, Hub, Loss, Reason
+from daemon.demo.slack.web_api import WebApi
+from daemon.demo.slack.workspace import Channel, Workspace
+
+Json = dict[str, Any]
+Order = Literal["message_first", "mention_first"]
+Attached = tuple[str, bytes | str, str]  # file name, content, MIME type
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person posted, and the ids of the events that tell the app of it."""
+
+    user: str
+    channel: str
+    ts: str
+    thread_ts: str | None
+    text: str
+    events: tuple[str, ...]
+
+    @property
+    def root(self) -> str:
+        """The ts of the thread that an answer belongs in."""
+        return self.thread_ts or self.ts
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message as it stands now: `text` is what the last post, update or stream made it."""
+
+    channel: str
+    ts: str
+    thread_ts: str | None
+    user: str
+    text: str
+    metadata: Json | None
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, channel: Channel, message: Json) -> Post:
+        return cls(
+            channel=channel.id,
+            ts=message["ts"],
+            thread_ts=message.get("thread_ts"),
+            user=message.get("user", ""),
+            text=message.get("text", ""),
+            metadata=message.get("metadata"),
+            files=tuple(file["id"] for file in message.get("files", [])),
+        )
+
+
+def _octets(content: bytes | str) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+class StandInSlack:
+    """Slack's servers on loopback: `async with StandInSlack() as slack: slack.api_url`.
+
+    `port` 0 takes a free one. `limits` enforces Slack's published rate limits. `delivering` holds
+    the ack timer and the retries, `seed` chooses the sockets. `echo` False keeps the bot's own
+    messages from coming back to it as events (Slack sends them).
+    """
+
+    app_token = "xapp-1-A0001-stand-in"
+    bot_token = "xoxb-0001-stand-in"
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        journal: Path | None = None,
+        limits: bool = False,
+        delivering: Delivering | None = None,
+        echo: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.journal = Journal(journal)
+        self.workspace = Workspace(self.journal)
+        self.workspace.publish = self._publish
+        self.delivering = delivering or Delivering()
+        self.hub = Hub(self.journal, self.workspace.app, self.delivering, seed)
+        self.api = WebApi(
+            self.workspace,
+            self.hub,
+            app_token=self.app_token,
+            bot_token=self.bot_token,
+            limits=limits,
+        )
+        self.echo = echo
+        self._port = port
+        self._runner: web.AppRunner | None = None
+
+    # --- life
+
+    @property
+    def url(self) -> str:
+        return self.workspace.base_url
+
+    @property
+    def api_url(self) -> str:
+        """The connector's `api_url`: http://127.0.0.1:PORT/api/."""
+        return f"{self.url}/api/"
+
+    async def start(self) -> Self:
+        app = web.Application(client_max_size=64 * 2**20)
+        workspace = self.workspace
+        app.router.add_route("*", "/api/{method}", self.api.handle)
+        app.router.add_get("/link", self.hub.handle)
+        app.router.add_post("/upload/v1/{file}", partial(files.upload, workspace))
+        app.router.add_get("/files-pri/{file}/{name:.*}", self._download)
+        control.add_routes(app, self)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        workspace.base_url = f"http://127.0.0.1:{port}"
+        return self
+
+    async def stop(self) -> None:
+        self.api.heal()
+        await self.hub.stop()
+        if self._runner:
+            await self._runner.cleanup()
+        self.journal.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def _download(self, request: web.Request) -> web.Response:
+        return files.download(self.workspace, request, self.bot_token)
+
+    def _publish(self, event: Json, shared: bool) -> str:
+        own = event.get("bot_id") or event.get("message", {}).get("bot_id")
+        own = own or event.get("previous_message", {}).get("bot_id")
+        if own == self.workspace.bot_id and not self.echo:
+            return ""
+        return self.hub.publish(payloads.event_callback(self.workspace, event, shared=shared))
+
+    # --- what people do
+
+    def say(
+        self,
+        user: str,
+        channel: str,
+        text: str,
+        thread_ts: str | None = None,
+        *,
+        order: Order = "message_first",
+        client_msg_id: str | None = None,
+        attached: Sequence[Attached] = (),
+    ) -> Said:
+        """A person posts in a channel (a user's id: direct messages with the bot's user).
+
+        A mention is `<@U0BOT>` in the text; `order` says which of its two events goes first. One
+        gesture with two ts is two calls with one `client_msg_id`.
+        """
+        workspace = self.workspace
+        person = workspace.person(user)
+        where = workspace.direct(user) if channel == workspace.bot_user else None
+        place = where or workspace.channel(channel)
+        message = payloads.human_message(person, text, workspace.next_ts(), thread_ts)
+        if client_msg_id:
+            message["client_msg_id"] = client_msg_id
+        if attached:
+            stored = [
+                files.store(workspace, name, _octets(content), mimetype, user)
+                for name, content, mimetype in attached
+            ]
+            files.attach(workspace, place, message, stored)
+        mentions = "first" if order == "mention_first" else ""
+        events = workspace.post(place, message, by="human", mentions=mentions)
+        return Said(user, place.id, message["ts"], thread_ts, text, tuple(events))
+
+    def dm(self, user: str, text: str, thread_ts: str | None = None, **more: Any) -> Said:
+        """A person writes to the bot directly."""
+        return self.say(user, self.workspace.direct(user).id, text, thread_ts, **more)
+
+    def mention(self, user: str, channel: str, text: str, thread_ts: str | None = None) -> Said:
+        """`say` with the bot's mention in front."""
+        return self.say(user, channel, f"<@{self.workspace.bot_user}> {text}", thread_ts)
+
+    def edit(self, channel: str, ts: str, text: str) -> str:
+        """A person edits a message of theirs; the event's id."""
+        place = self.workspace.channel(channel)
+        user = self.workspace.message(place, ts)["user"]
+        blocks = payloads.rich_text(text)
+        return self.workspace.change(place, ts, by=user, text=text, blocks=blocks)
+
+    def delete(self, channel: str, ts: str) -> str:
+        """A message is deleted; the event's id."""
+        return self.workspace.remove(self.workspace.channel(channel), ts, by="human")
+
+    def react(self, user: str, channel: str, ts: str, name: str, *, adding: bool = True) -> None:
+        surfaces.react(self.workspace, channel, ts, name, user, adding=adding)
+
+    def join(self, user: str, channel: str) -> tuple[str, ...]:
+        """Somebody, the bot too, joins a channel: `member_joined_channel` and a `channel_join`."""
+        workspace, place = self.workspace, self.workspace.channel(channel)
+        place.members.add(user)
+        joined = {
+            "type": "member_joined_channel",
+            "user": user,
+            "channel": place.id,
+            "channel_type": "G" if place.kind in ("group", "mpim") else "C",
+            "team": workspace.team,
+            "event_ts": workspace.next_ts(),
+        }
+        ts = workspace.next_ts()
+        notice = {
+            "type": "message",
+            "subtype": "channel_join",
+            "user": user,
+            "text": f"<@{user}> has joined the channel",
+            "ts": ts,
+        }
+        place.messages[ts] = notice
+        heard = notice | {"channel": place.id, "channel_type": place.kind, "event_ts": ts}
+        return self._publish(joined, False), self._publish(heard, False)
+
+    def open_home(self, user: str, tab: Literal["home", "messages"] = "messages") -> str:
+        event = {
+            "type": "app_home_opened",
+            "user": user,
+            "channel": self.workspace.direct(user).id,
+            "tab": tab,
+            "event_ts": self.workspace.next_ts(),
+        }
+        return self._publish(event, False)
+
+    def emit(self, event: Json, **body: Any) -> str:
+        """Any event at all, in an otherwise sound body; `body` replaces parts of that."""
+        whole = payloads.event_callback(self.workspace, event) | body
+        return self.hub.publish(whole)
+
+    def click(self, user: str, channel: str, ts: str, action_id: str) -> str:
+        """Press the button `action_id` of a message: a `block_actions`, sent once; its trigger_id.
+
+        Raises LookupError where the message has no such button.
+        """
+        place = self.workspace.channel(channel)
+        message = self.workspace.message(place, ts)
+        trigger = f"{time.time_ns()}.{uuid.uuid4().hex[:12]}"
+        self.workspace.triggers[trigger] = time.monotonic()
+        person = self.workspace.person(user)
+        payload = payloads.block_actions(
+            self.workspace, place, message, person, action_id=action_id, trigger=trigger
+        )
+        return self.hub.interact("interactive", payload)
+
+    # --- looking
+
+    def posts(self, channel: str | None = None, thread_ts: str | None = None) -> list[Post]:
+        """The bot's messages that stand now, oldest first; `thread_ts` leaves one thread's."""
+        found = [
+            Post.of(place, message)
+            for place in list(self.workspace.channels.values())
+            for message in place.messages.values()
+            if message.get("bot_id") == self.workspace.bot_id and channel in (None, place.id)
+        ]
+        chosen = [post for post in found if thread_ts in (None, post.thread_ts)]
+        return sorted(chosen, key=lambda post: post.ts)
+
+    def calls(self, method: str | None = None) -> list[Entry]:
+        return [call for call in self.journal.of("call") if method in (None, call["method"])]
+
+    async def wait_for(
+        self, predicate: Callable[[Entry], bool], *, since: int = 0, within: float = 20.0
+    ) -> Entry:
+        """The first journal entry (after number `since`) for which `predicate` holds.
+
+        Raises TimeoutError after `within` seconds, as all of these.
+        """
+        return await self.journal.wait_for(predicate, since=since, within=within)
+
+    async def wait_for_posts(
+        self,
+        channel: str | None = None,
+        thread_ts: str | None = None,
+        *,
+        count: int = 1,
+        containing: str = "",
+        within: float = 20.0,
+    ) -> list[Post]:
+        """At least `count` standing messages of the bot, each with `containing` in its text."""
+
+        def seen() -> list[Post] | None:
+            posts = [p for p in self.posts(channel, thread_ts) if containing in p.text]
+            return posts if len(posts) >= count else None
+
+        return await self.journal.wait_until(seen, within=within)
+
+    async def wait_for_answer(self, said: Said, *, within: float = 20.0) -> Post:
+        """The bot's first message after `said`, in its thread."""
+
+        def seen() -> Post | None:
+            posts = self.posts(said.channel, said.root)
+            return next((post for post in posts if post.ts > said.ts), None)
+
+        return await self.journal.wait_until(seen, within=within)
+
+    async def wait_for_ack(self, said: Said | str, *, within: float = 20.0) -> Entry:
+        """A counted ack of an event, or of every event of what was said (the last one's)."""
+        wanted = {said} if isinstance(said, str) else set(said.events)
+
+        def seen() -> Entry | None:
+            acks = [ack for ack in self.journal.of("ack") if ack["counted"]]
+            if wanted <= {ack["event_id"] for ack in acks}:
+                return next(ack for ack in reversed(acks) if ack["event_id"] in wanted)
+            return None
+
+        return await self.journal.wait_until(seen, within=within)
+
+    async def wait_for_status(
+        self, channel: str, thread_ts: str | None = None, *, since: int = 0, within: float = 20.0
+    ) -> Entry:
+        """A status that the bot shows (either method), not an empty one."""
+
+        def shown(entry: Entry) -> bool:
+            return (
+                entry["kind"] == "status"
+                and entry["channel"] == channel
+                and thread_ts in (None, entry["thread_ts"])
+                and bool(entry["status"])
+            )
+
+        return await self.wait_for(shown, since=since, within=within)
+
+    async def wait_connected(self, sockets: int = 1, *, within: float = 20.0) -> None:
+        await self.journal.wait_until(lambda: len(self.hub.sockets) >= sockets, within=within)
+
+    # --- what goes wrong
+
+    def fail(
+        self, method: str, answer: Answer = "error", *, times: int | None = 1, **fault: Any
+    ) -> None:
+        """The next `times` calls of `method` ("chat.*", "*") end in `Fault(answer, **fault)`."""
+        self.api.plan.add(method, Fault(answer, **fault), times)
+
+    def lose_answer(self, method: str, times: int | None = 1) -> None:
+        """The call is carried out, its answer never arrives: the connection is cut."""
+        self.fail(method, "cut", times=times, performed=True)
+
+    def rate_limit(self, method: str, retry_after: int, times: int | None = 1) -> None:
+        """HTTP 429, with Retry-After in seconds; the call is not carried out."""
+        self.fail(method, "status", times=times, status=429, retry_after=retry_after)
+
+    def slow(self, method: str, seconds: float, times: int | None = 1) -> None:
+        self.fail(method, "normal", times=times, delay=seconds)
+
+    def heal(self) -> None:
+        """No more faults, of calls or of sockets; what hangs is let go."""
+        self.api.heal()
+        self.hub.heal()
+
+    def duplicate_next(self, events: int = 1) -> None:
+        self.hub.faults.duplicates = events
+
+    def drop_acks(self, acks: int = 1) -> None:
+        """The next acks are taken for not arrived: the events are delivered again."""
+        self.hub.faults.dropped_acks = acks
+
+    def dead_tickets(self, tickets: int = 1) -> None:
+        """The next tickets answer HTTP 408, as expired ones do."""
+        self.hub.faults.dead_tickets = tickets
+
+    def lose_sockets_after_delivery(self, times: int = 1, how: Loss = "close") -> None:
+        """The socket goes just after an event was written to it."""
+        self.hub.faults.lost_after_delivery = times
+        self.hub.faults.loss = how
+
+    def close_at_hello(self, times: int = 1) -> None:
+        self.hub.faults.closed_at_hello = times
+
+    async def lose_sockets(self, how: Loss = "close") -> None:
+        """All connections end now, with a closing handshake or with a cut of TCP."""
+        await self.hub.lose(self.hub.sockets, how)
+
+    def black_hole(self, *, on: bool = True) -> None:
+        """Connections stay open and nothing goes in or out; new ones are never answered."""
+        self.hub.black_hole(on=on)
+
+    async def disconnect(self, reason: Reason, *, close_after: float | None = None) -> None:
+        """A `disconnect` frame to every socket; `close_after` seconds later they are closed."""
+        await self.hub.disconnect(reason, self.hub.sockets, close_after)
+
+    async def send_frame(self, frame: Json | str) -> None:
+        """Anything at all, to every socket."""
+        for socket in list(self.hub.sockets):
+            await self.hub.send(socket, frame)

@@ -1,0 +1,231 @@
+"""What a Slack workspace holds: people, conversations, messages, files, streams.
+
+State only. A change that others hear of goes through `Workspace.post`, `change` and `remove`,
+which write the journal and hand an event to `publish`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from daemon.demo.slack import payloads
+from daemon.demo.slack.journal import Journal
+
+Json = dict[str, Any]
+PersonKind = Literal["member", "admin", "guest", "single_channel_guest", "stranger", "bot"]
+ChannelKind = Literal["channel", "group", "im", "mpim"]
+
+
+class RefusedError(Exception):
+    """A Web API call is answered `{"ok": false, "error": code}`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Person:
+    id: str
+    name: str
+    real_name: str
+    kind: PersonKind = "member"
+    team: str = "T0001"
+
+
+@dataclass(slots=True)
+class Channel:
+    """A conversation; `messages` is by ts, in the order of posting."""
+
+    id: str
+    name: str
+    kind: ChannelKind = "channel"
+    members: set[str] = field(default_factory=set)
+    archived: bool = False
+    shared: bool = False  # with another organisation (Slack Connect)
+    messages: dict[str, Json] = field(default_factory=dict)
+
+    def thread(self, root: str) -> list[Json]:
+        """The root, where it still exists, and its replies, oldest first."""
+        return [m for ts, m in self.messages.items() if ts == root or m.get("thread_ts") == root]
+
+
+@dataclass(slots=True)
+class StoredFile:
+    id: str
+    name: str
+    title: str
+    mimetype: str
+    user: str
+    content: bytes | None = None  # None: the upload URL was given out and nothing has come
+    shares: list[tuple[str, str]] = field(default_factory=list)  # (channel, ts)
+
+
+@dataclass(slots=True)
+class Stream:
+    started: float  # loop-independent monotonic seconds
+    size: int = 0  # UTF-8 bytes of text and chunks so far
+    cards: bool = False  # has had chunks: then `size` is what counts
+    open: bool = True
+
+
+class Workspace:
+    """One team with one installed app. Ids are short and fixed, so that tests can name them."""
+
+    team = "T0001"
+    team_name = "Postroom"
+    domain = "postroom"
+    app = "A0001"
+    bot_user = "U0BOT"
+    bot_id = "B0001"
+    bot_name = "postroom"
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.stream_seconds = 300.0  # reported (python-slack-sdk #1859), not documented
+        self.stream_bytes = 11_000  # reported (openclaw #143882), with task cards
+        self.agent_declared = True  # the app's manifest has agent_view
+        self.html_downloads = False  # a login page instead of any file
+        self.base_url = ""  # http://127.0.0.1:PORT, set when the server listens
+        self.publish: Callable[[Json, bool], str] = lambda _event, _shared: ""
+        self.people: dict[str, Person] = {}
+        self.channels: dict[str, Channel] = {}
+        self.files: dict[str, StoredFile] = {}
+        self.streams: dict[tuple[str, str], Stream] = {}
+        self.views: list[Json] = []
+        self.triggers: dict[str, float] = {}  # trigger_id: monotonic seconds of its making
+        self._last_ts = 0
+        self._furnish()
+
+    def _furnish(self) -> None:
+        for person in (
+            Person("U0001", "ada", "Ada Operator", "admin"),
+            Person("U0002", "bea", "Bea Member"),
+            Person("U0003", "chidi", "Chidi Member"),
+            Person("U0004", "gil", "Gil Guest", "guest"),
+            Person("U0005", "sol", "Sol Onechannel", "single_channel_guest"),
+            Person("U0006", "eve", "Eve Elsewhere", "stranger", "T0002"),
+            Person("U0007", "otherbot", "Other Bot", "bot"),
+            Person(self.bot_user, self.bot_name, "Postroom", "bot"),
+        ):
+            self.people[person.id] = person
+        insiders = {"U0001", "U0002", "U0003", "U0004", "U0007", self.bot_user}
+        for channel in (
+            Channel("C0001", "general", members=insiders | {"U0005"}),
+            Channel("C0002", "support", members=set(insiders)),
+            Channel("C0003", "secrets", "group", members={"U0001", "U0002", self.bot_user}),
+            Channel("C0004", "with-partner", members=insiders | {"U0006"}, shared=True),
+            Channel("C0005", "no-bot-here", members={"U0001", "U0002"}),
+            Channel("G0001", "mpdm-ada--bea", "mpim", members={"U0001", "U0002", self.bot_user}),
+        ):
+            self.channels[channel.id] = channel
+
+    def next_ts(self) -> str:
+        """A message's ts: now, in microseconds, never twice in this workspace."""
+        self._last_ts = max(self._last_ts + 1, time.time_ns() // 1000)
+        return f"{self._last_ts // 10**6}.{self._last_ts % 10**6:06d}"
+
+    def person(self, user: str) -> Person:
+        """Raises RefusedError `user_not_found`."""
+        try:
+            return self.people[user]
+        except KeyError:
+            raise RefusedError("user_not_found") from None
+
+    def channel(self, channel: str) -> Channel:
+        """By id; a user's id stands for the direct messages with that user.
+
+        Raises RefusedError `channel_not_found`.
+        """
+        if channel in self.people:
+            return self.direct(channel)
+        try:
+            return self.channels[channel]
+        except KeyError:
+            raise RefusedError("channel_not_found") from None
+
+    def direct(self, user: str) -> Channel:
+        """The bot's direct messages with `user`: channel `D` + the user's id without its `U`."""
+        self.person(user)
+        key = "D" + user[1:]
+        members = {user, self.bot_user}
+        return self.channels.setdefault(key, Channel(key, "", "im", members=members))
+
+    def message(self, channel: Channel, ts: str) -> Json:
+        """Raises RefusedError `message_not_found`."""
+        try:
+            return channel.messages[ts]
+        except KeyError:
+            raise RefusedError("message_not_found") from None
+
+    def post(self, channel: Channel, message: Json, *, by: str, mentions: str = "") -> list[str]:
+        """Store `message` (it has its ts), tell the app; the ids of the events that were sent."""
+        ts = message["ts"]
+        root = message.get("thread_ts")
+        if root and root in channel.messages:
+            parent = channel.messages[root]
+            message["parent_user_id"] = parent.get("user", "")
+            self._count_reply(parent, message)
+        channel.messages[ts] = message
+        self.journal.write(
+            "post",
+            by=by,
+            channel=channel.id,
+            ts=ts,
+            thread_ts=root,
+            user=message.get("user"),
+            text=message.get("text", ""),
+            metadata=message.get("metadata"),
+            files=[file["id"] for file in message.get("files", [])],
+        )
+        return [
+            self.publish(event, channel.shared)
+            for event in payloads.events_of_post(self, channel, message, mentions)
+        ]
+
+    @staticmethod
+    def _count_reply(parent: Json, reply: Json) -> None:
+        users = parent.setdefault("reply_users", [])
+        if reply.get("user") not in users:
+            users.append(reply.get("user"))
+        parent |= {
+            "thread_ts": parent["ts"],
+            "reply_count": parent.get("reply_count", 0) + 1,
+            "reply_users_count": len(users),
+            "latest_reply": reply["ts"],
+            "is_locked": False,
+            "subscribed": False,
+        }
+
+    def change(self, channel: Channel, ts: str, *, by: str, edited: bool = True, **new: Any) -> str:
+        """Change fields of a stored message; the id of the `message_changed` event, else ""."""
+        message = self.message(channel, ts)
+        before = dict(message)
+        message.update(new)
+        if edited:
+            message["edited"] = {"user": by, "ts": self.next_ts()}
+        self.journal.write(
+            "update",
+            by=by,
+            channel=channel.id,
+            ts=ts,
+            thread_ts=message.get("thread_ts"),
+            text=message.get("text", ""),
+            metadata=message.get("metadata"),
+        )
+        if self.bot_user not in channel.members:
+            return ""
+        event = payloads.changed(self, channel, message, before)
+        return self.publish(event, channel.shared)
+
+    def remove(self, channel: Channel, ts: str, *, by: str) -> str:
+        """Delete a stored message; the id of the `message_deleted` event, else ""."""
+        message = self.message(channel, ts)
+        del channel.messages[ts]
+        self.journal.write("delete", by=by, channel=channel.id, ts=ts)
+        if self.bot_user not in channel.members:
+            return ""
+        return self.publish(payloads.deleted(self, channel, message), channel.shared)
