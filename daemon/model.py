@@ -292,7 +292,8 @@ class Turn:
 class ReadyConversation:
     """A conversation with work: `since` is when its oldest waiting message was registered,
     `latest` the newest, `previous` the one before the newest (None: it stands alone),
-    `not_before` the end of a queued turn's back-off (0: none).
+    `not_before` the end of a queued turn's back-off (0: none),
+    `settled` true once it has adopted a workspace.
     """
 
     id: ConversationId
@@ -302,6 +303,8 @@ class ReadyConversation:
     previous: float | None = None
     not_before: float = 0.0
     waiting: int = 1
+    trust: Trust = Trust.PUBLIC
+    settled: bool = False
 
 
 # --- outbound ----------------------------------------------------------------------------------

@@ -1,0 +1,357 @@
+"""The configuration: SURFACE's tables as frozen models, and the only reader of the environment.
+
+Every table and key of the surface that this version carries out is here; any other key is an
+error, so nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from daemon.errors import ConfigError
+from daemon.model import Trust
+from daemon.plugin import ConnectorTable, load
+from daemon.secret import Secret
+
+DEFAULT_PROMPT = (
+    "You are a helpful colleague who answers people in their chat threads and mails. "
+    "Be brief, exact and friendly. Write Markdown. Say so when you do not know."
+)
+_PREFIX = "POSTROOM__"
+_LATER = {
+    ("budgets", "per_conversation"): "budgets per conversation",
+    ("budgets", "per_sender_daily"): "budgets per sender",
+    ("budgets", "public_daily"): "budgets for strangers",
+    ("profiles", "ask"): "approvals",
+}
+
+Dollars = Annotated[float, Field(gt=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DaemonTable(_Table):
+    data_dir: Path = Path("data")
+    listen: str = "127.0.0.1:8080"
+    drain_seconds: float = Field(default=25, ge=0, le=3600)
+    notify: tuple[str, ...] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError('write "HOST:PORT", as "127.0.0.1:8080"')
+        if host.strip("[]") not in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(
+                "only a loopback address: a public bind needs a token, which comes later"
+            )
+        return value
+
+    @field_validator("notify")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if address.partition(":")[0] not in {"slack", "mail"} or not address.partition(":")[2]:
+                raise ValueError(f'{address!r}: write "slack:CHANNEL" or "mail:ADDRESS"')
+        return value
+
+
+class LedgerTable(_Table):
+    url: Literal["sqlite"] = "sqlite"
+
+
+class AgentTable(_Table):
+    model: str = Field(default="claude-sonnet-5", min_length=1)
+    system_prompt: str | None = None
+    system_prompt_file: Path | None = None
+    max_turns: int = Field(default=40, ge=1)
+    turn_timeout_seconds: float = Field(default=900, gt=0)
+    api_url: str = "https://api.anthropic.com"
+    api_key: Secret = Field(default_factory=lambda: Secret(env="ANTHROPIC_API_KEY"))
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> AgentTable:
+        if self.system_prompt is not None and self.system_prompt_file is not None:
+            raise ValueError("give system_prompt or system_prompt_file, not both")
+        return self
+
+    @field_validator("api_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("write an http:// or https:// address")
+        return value.rstrip("/")
+
+    def prompt(self) -> str:
+        """The system prompt. Raises ConfigError where its file cannot be read."""
+        if self.system_prompt_file is None:
+            return self.system_prompt or DEFAULT_PROMPT
+        try:
+            return self.system_prompt_file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"agent.system_prompt_file: {error}") from error
+
+
+def processes_for_this_machine() -> int:
+    """One process for each 768 MiB beyond the first GiB, 1 to 8 (agent-sdk: 250-400 MB at work)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(8, (memory - 2**30) // (768 * 2**20)))
+
+
+class PoolTable(_Table):
+    max_processes: int = Field(default_factory=processes_for_this_machine, ge=1)
+    spare_processes: int = Field(default=1, ge=0)
+    start_parallelism: int = Field(default=2, ge=1)
+    idle_seconds: float = Field(default=600, gt=0)
+    memory_limit_mb: int = Field(default=1024, ge=128)
+
+    @model_validator(mode="after")
+    def _spares_fit(self) -> PoolTable:
+        if self.spare_processes >= self.max_processes > 1:
+            raise ValueError("spare_processes must be fewer than max_processes")
+        return self
+
+
+class IsolationTable(_Table):
+    level: Literal["auto", "landlock", "none"] = "auto"
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if value in {"uid", "bwrap", "gvisor", "container"}:
+            raise ValueError(f"{value!r} comes with a later version; use auto or landlock")
+        return value
+
+
+class BudgetsTable(_Table):
+    per_turn: Dollars | None = None
+    daily: Dollars | None = None
+
+
+class RetentionTable(_Table):
+    workspaces_days: float = Field(default=30, gt=0)
+    records_days: float = Field(default=90, gt=0)
+
+
+class TrustTable(_Table):
+    operators: frozenset[str] = frozenset()
+
+    @field_validator("operators")
+    @classmethod
+    def _written_whole(cls, value: frozenset[str]) -> frozenset[str]:
+        for entry in value:
+            if not entry.startswith(("slack:", "mail:")):
+                raise ValueError(f'{entry!r}: write "slack:TEAM:USER" or "mail:ADDRESS"')
+        return value
+
+
+_TOOLS = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+
+
+class ProfileTable(_Table):
+    tools: tuple[Literal["Read", "Glob", "Grep", "Write", "Edit", "Bash"], ...]
+
+
+class ProfilesTable(_Table):
+    public: ProfileTable = ProfileTable(tools=())
+    member: ProfileTable = ProfileTable(tools=_TOOLS)
+    operator: ProfileTable = ProfileTable(tools=_TOOLS)
+
+    def of(self, trust: Trust) -> ProfileTable:
+        table: ProfileTable = getattr(self, trust.value)
+        return table
+
+
+class Config(_Table):
+    """The whole configuration, checked. `connectors` holds each kind's own table."""
+
+    daemon: DaemonTable = DaemonTable()
+    ledger: LedgerTable = LedgerTable()
+    agent: AgentTable = Field(default_factory=AgentTable)
+    pool: PoolTable = Field(default_factory=PoolTable)
+    isolation: IsolationTable = IsolationTable()
+    budgets: BudgetsTable = BudgetsTable()
+    retention: RetentionTable = RetentionTable()
+    trust: TrustTable = TrustTable()
+    profiles: ProfilesTable = ProfilesTable()
+    connectors: Mapping[str, ConnectorTable] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _notify_has_a_way(self) -> Config:
+        kinds = {table.kind for table in self.connectors.values()}
+        ways = {"slack": "slack", "mail": "imap"}
+        for address in self.daemon.notify:
+            if (kind := ways[address.partition(":")[0]]) not in kinds:
+                raise ValueError(f"daemon.notify: {address!r} needs a connector of kind {kind!r}")
+        if self.isolation.level == "none" and self._answers_strangers():
+            raise ValueError("isolation.level: none is refused while strangers are answered")
+        return self
+
+    def _answers_strangers(self) -> bool:
+        return any(
+            getattr(table, "answer_public", False) or table.kind == "imap"
+            for table in self.connectors.values()
+        )
+
+
+def find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Which file holds: `-c FILE`, else POSTROOM_CONFIG, else ./postroom.toml if it is there."""
+    if path is not None:
+        return path
+    if named := environ.get("POSTROOM_CONFIG"):
+        return Path(named)
+    return Path("postroom.toml") if Path("postroom.toml").exists() else None
+
+
+def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration. Raises ConfigError that names table and key.
+
+    With no file, the environment's SLACK_APP_TOKEN and SLACK_BOT_TOKEN alone make a daemon.
+    """
+    environ = os.environ if environ is None else environ
+    found = find(path, environ)
+    document = _document(found) if found else _from_environment_alone(environ)
+    _override(document, environ)
+    return parse(document)
+
+
+def parse(document: Mapping[str, Any]) -> Config:
+    """Check a document. Raises ConfigError with one line a fault."""
+    _refuse_later_keys(document)
+    document = dict(document)
+    tables = document.pop("connectors", {})
+    try:
+        connectors = {name: _connector(name, table) for name, table in _items(tables)}
+        return Config.model_validate({**document, "connectors": connectors})
+    except ValidationError as error:
+        raise ConfigError(_told(error, ())) from error
+
+
+def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None) -> list[str]:
+    """Read every secret once and take it out of the environment; return them for redaction."""
+    environ = os.environ if environ is None else environ
+    found: list[str] = []
+    names: set[str] = set()
+    for where, secret in secrets_of(config):
+        try:
+            secret.read(environ)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        found.append(secret.reveal())
+        names |= {secret.env} if secret.env else set()
+    for name in names:
+        environ.pop(name, None)
+    return found
+
+
+def secrets_of(value: BaseModel, where: str = "") -> list[tuple[str, Secret]]:
+    """Each secret of a configuration with its table and key."""
+    found: list[tuple[str, Secret]] = []
+    for key in type(value).model_fields:
+        child = getattr(value, key)
+        for name, item in child.items() if isinstance(child, Mapping) else [("", child)]:
+            path = ".".join(part for part in (where, key, name) if part)
+            if isinstance(item, Secret):
+                found.append((path, item))
+            elif isinstance(item, BaseModel):
+                found.extend(secrets_of(item, path))
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; `postroom init` writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _from_environment_alone(environ: Mapping[str, str]) -> dict[str, Any]:
+    if "SLACK_APP_TOKEN" in environ and "SLACK_BOT_TOKEN" in environ:
+        tokens = {
+            "app_token": {"env": "SLACK_APP_TOKEN"},
+            "bot_token": {"env": "SLACK_BOT_TOKEN"},
+        }
+        return {"connectors": {"slack": {"kind": "slack", **tokens}}}
+    return {}
+
+
+def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """`POSTROOM__TABLE__KEY=value`: TOML where it parses as a value, else a plain string."""
+    for name, text in environ.items():
+        if not name.startswith(_PREFIX):
+            continue
+        *tables, key = name.removeprefix(_PREFIX).lower().split("__")
+        place = document
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name}: {table} is not a table")
+        try:
+            place[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            place[key] = text
+
+
+def _refuse_later_keys(document: Mapping[str, Any]) -> None:
+    for (table, key), what in _LATER.items():
+        rows = _items(document.get(table)) if table == "profiles" else [("", document.get(table))]
+        for name, row in rows:
+            if isinstance(row, Mapping) and key in row:
+                where = ".".join(part for part in (table, name, key) if part)
+                raise ConfigError(f"{where}: {what} come with a later version; remove the key")
+    url = (
+        document.get("ledger", {}).get("url") if isinstance(document.get("ledger"), dict) else None
+    )
+    if isinstance(url, str) and url.startswith("postgres"):
+        raise ConfigError('ledger.url: PostgreSQL comes with a later version; write "sqlite"')
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, Mapping) else []
+
+
+def _connector(name: str, table: Any) -> ConnectorTable:
+    where = ("connectors", name)
+    if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
+        raise ConfigError(f'connectors.{name}: give it a kind, as kind = "slack"')
+    if not name.replace("-", "_").isidentifier():
+        raise ConfigError(f"connectors.{name}: use letters, digits, - and _")
+    try:
+        return load(table["kind"]).table.model_validate(table)
+    except ConfigError as error:
+        raise ConfigError(f"connectors.{name}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(_told(error, where)) from error
+
+
+def _told(error: ValidationError, where: tuple[str, ...]) -> str:
+    """One line a fault: `table.key: what is wrong`."""
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        path = ".".join(str(part) for part in (*where, *fault["loc"]))
+        text = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            text = "there is no such key"
+        lines.append(f"{path}: {text}" if path else text)
+    return "; ".join(lines)
