@@ -49,7 +49,7 @@ async def socket(slack: StandInSlack, *, acking: bool = True) -> AsyncIterator[S
         web_client = AsyncWebClient(base_url=slack.api_url, session=session)
         client = SocketModeClient(slack.app_token, web_client=web_client, ping_interval=PING)
         client.socket_mode_request_listeners.append(answer)
-        connecting = asyncio.create_task(client.connect())
+        connecting = asyncio.create_task(client.connect())  # type: ignore[no-untyped-call]
         try:
             yield client
         finally:

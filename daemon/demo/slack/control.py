@@ -64,7 +64,9 @@ async def _control(slack: StandInSlack, request: web.Request) -> web.Response:
     try:
         order = await request.json()
         name = order.pop("do")
-        result = getattr(slack, ACTIONS[ACTIONS.index(name)])(**order)
+        if name not in ACTIONS:
+            return web.json_response({"ok": False, "error": "unknown_action"}, status=400)
+        result = getattr(slack, name)(**order)
         if inspect.isawaitable(result):
             result = await result
     except RefusedError as refusal:

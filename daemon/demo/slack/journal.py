@@ -25,6 +25,7 @@ class Journal:
         self.entries: list[Entry] = []
         self._file = path.open("a", encoding="utf-8") if path else None
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[Any]]] = []
+        self._waking = False
 
     def write(self, kind: str, **facts: Any) -> Entry:
         entry: Entry = {"n": len(self.entries) + 1, "at": time.time(), "kind": kind, **facts}
@@ -39,7 +40,7 @@ class Journal:
         return [entry for entry in self.entries if entry["kind"] in kinds]
 
     async def wait_until(self, condition: Callable[[], T | None], *, within: float = 20.0) -> T:
-        """The first truthy value of `condition`, looked at now and after each entry.
+        """The first truthy value of `condition`, looked at now and whenever entries have come.
 
         Raises TimeoutError, with the last few entries, after `within` seconds.
         """
@@ -81,16 +82,20 @@ class Journal:
             self._file = None
 
     def _wake(self) -> None:
-        for waiter in list(self._waiting):
-            condition, future = waiter
+        """Have the conditions looked at soon: once for all entries of one step of the loop."""
+        if self._waiting and not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._waking = False
+        for condition, future in list(self._waiting):
             if future.done():
                 continue
             try:
                 value = condition()
             except Exception as error:  # noqa: BLE001 - the waiter's own code: it gets its error
                 future.set_exception(error)
-                self._waiting.remove(waiter)
                 continue
             if value:
                 future.set_result(value)
-                self._waiting.remove(waiter)
