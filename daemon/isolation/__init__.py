@@ -1,0 +1,1 @@
+"""The walls around an agent process: plan, launcher, levels, proof, and the care of processes."""

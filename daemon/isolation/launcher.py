@@ -1,0 +1,206 @@
+"""The program that the SDK starts as its CLI: put up the walls that a plan names, become the CLI.
+
+Standard library only, imports nothing of ours, single-threaded: run as `python -I -S launcher.py
+PLAN ARGUMENT...` in front of every start. The plan's form is written by `plan.py`. Whatever goes
+wrong ends it with 78 and one line on stderr: there is no start with fewer walls than planned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import struct
+import sys
+
+Plan = dict[str, list[str]]
+
+EX_CONFIG = 78
+
+# linux/prctl.h, linux/capability.h
+PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 23, 24, 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
+CAPABILITY_VERSION_3 = 0x20080522
+SIGTERM = 15
+
+# linux/landlock.h; these numbers are the same on every architecture.
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
+S_IFMT, S_IFDIR = 0o170000, 0o040000
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Do all of it and become the CLI; returns only by raising."""
+    plan = read_plan(arguments[0])
+    lead_a_session()
+    follow_parent(int(one(plan, "parent")))
+    record_pid(one(plan, "pid_file"))
+    for limit in plan.get("limit", ()):
+        lower_limit(limit)
+    if "drop_privileges" in plan:
+        drop_capabilities()
+        prctl(PR_SET_NO_NEW_PRIVS, 1)  # Landlock and seccomp both demand it
+    restore_defaults()
+    environment = clean_environment(plan)
+    # Landlock does not touch what is open already.
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    if "ruleset" in plan:
+        restrict_with_landlock(plan)
+    os.chdir(one(plan, "workdir"))
+    if "filter" in plan:
+        filter_system_calls(bytes.fromhex(one(plan, "filter")))  # last: it forbids what we did here
+    command = one(plan, "command")
+    os.execve(command, [command, *arguments[1:]], environment)  # noqa: S606  # no shell is the point
+
+
+def read_plan(path: str) -> Plan:
+    """Pairs of a word and a value, each ended by a NUL; a word may come several times."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123  # start cost
+        fields = file.read().split("\0")
+    plan: Plan = {}
+    for word, value in zip(fields[:-1:2], fields[1::2], strict=True):
+        plan.setdefault(word, []).append(value)
+    return plan
+
+
+def one(plan: Plan, word: str) -> str:
+    (value,) = plan[word]
+    return value
+
+
+def prctl(option: int, *arguments: int) -> int:
+    values = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)[:4]]
+    result: int = LIBC.prctl(option, *values)
+    return result if result >= 0 else fail(f"prctl {option}")
+
+
+def fail(what: str) -> int:
+    number = ctypes.get_errno()
+    raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def syscall(number: int, *arguments: int | bytes | None) -> int:
+    values = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    result: int = LIBC.syscall(ctypes.c_long(number), *values)
+    return result if result >= 0 else fail(f"system call {number}")
+
+
+def lead_a_session() -> None:
+    """Own session and process group; orphans below us become our children, so they stay found."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # kept across execve, not inherited by children
+
+
+def follow_parent(parent: int) -> None:
+    """SIGTERM when the daemon's spawning thread ends: KILL would leave the CLI's tools behind."""
+    prctl(PR_SET_PDEATHSIG, SIGTERM)
+    if os.getppid() != parent:  # it ended before the line above
+        raise RuntimeError("the daemon that planned this start is gone")
+
+
+def start_time() -> str:
+    """Field 22 of proc(5) stat: clock ticks since boot. It stays the same across execve."""
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        return file.read().rpartition(")")[2].split()[19]
+
+
+def record_pid(path: str) -> None:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
+        boot = file.read().strip()
+    fresh = f"{path}.new"
+    with open(fresh, "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write(f"{os.getpid()} {start_time()} {boot}\n")
+    os.rename(fresh, path)  # noqa: PTH104  # a reader sees all of it or none
+
+
+def lower_limit(limit: str) -> None:
+    """`NAME VALUE`, soft and hard; a hard limit that is lower already stays."""
+    name, value = limit.split()
+    number: int = getattr(resource, f"RLIMIT_{name}")
+    wanted, hard = int(value), resource.getrlimit(number)[1]
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(number, (wanted, wanted))
+
+
+def drop_capabilities() -> None:
+    """All sets to nothing. Without CAP_SETPCAP the bounding set stays; no_new_privs then keeps
+    root from gaining its permitted set back at execve (security/commoncap.c).
+    """
+    for capability in range(64):
+        present = LIBC.prctl(PR_CAPBSET_READ, capability, 0, 0, 0)
+        if present < 0:
+            break
+        if present:
+            LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    if LIBC.capset(header, bytes(24)):
+        fail("capset")
+
+
+def restore_defaults() -> None:
+    """Python ignores SIGPIPE and SIGXFSZ, the daemon may ignore more; execve keeps that."""
+    for number in range(1, 32):
+        LIBC.signal(number, None)  # KILL and STOP refuse, harmlessly
+    os.umask(0o077)
+
+
+def clean_environment(plan: Plan) -> dict[str, str]:
+    """The plan's variables, and of ours only the names it keeps. Nothing else survives."""
+    environment = {name: os.environ[name] for name in plan.get("keep", ()) if name in os.environ}
+    environment |= dict(pair.split("=", 1) for pair in plan.get("env", ()))
+    return environment | {"POSTROOM_PROCESS": f"{os.getpid()}:{start_time()}"}
+
+
+def restrict_with_landlock(plan: Plan) -> None:
+    """`path` and `optional` are `RIGHTS PATH` (an optional one may be missing); `port` a number."""
+    attributes = bytes.fromhex(one(plan, "ruleset"))
+    rules = syscall(LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+    on_plain_files = int(one(plan, "file_rights"))
+    for rule in plan.get("path", ()):
+        # The agent can write beside its directories' contents: never follow a link it left.
+        allow_path(rules, rule, on_plain_files, os.O_NOFOLLOW)
+    for rule in plan.get("optional", ()):
+        try:
+            allow_path(rules, rule, on_plain_files, 0)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # less is granted, never more
+    for port in plan.get("port", ()):
+        may_connect = 2
+        syscall(
+            LANDLOCK_ADD_RULE, rules, RULE_NET_PORT, struct.pack("QQ", may_connect, int(port)), 0
+        )
+    syscall(LANDLOCK_RESTRICT_SELF, rules, 0)
+    os.close(rules)
+
+
+def allow_path(rules: int, rule: str, on_plain_files: int, flags: int) -> None:
+    rights, path = rule.split(" ", 1)
+    allowed = int(rights)
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
+    if os.fstat(descriptor).st_mode & S_IFMT != S_IFDIR:
+        allowed &= on_plain_files
+    syscall(LANDLOCK_ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", allowed, descriptor), 0)
+    os.close(descriptor)
+
+
+def filter_system_calls(program: bytes) -> None:
+    """`program` is an array of struct sock_filter (linux/filter.h), 8 bytes each."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    if LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0):
+        fail("seccomp")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:  # noqa: BLE001  # the boundary: fail closed, in one line
+        sys.stderr.write(f"postroom launcher: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+        os._exit(EX_CONFIG)

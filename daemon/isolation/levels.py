@@ -1,0 +1,90 @@
+"""The levels of isolation, and what this machine must have for each.
+
+A level is one row: a later one (a uid of one's own, bubblewrap) adds its row, its needs and its
+walls. Whether a level really holds here is not asked of a version number: `proof.py` tries it.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from daemon.errors import WallError
+from daemon.isolation import landlock
+from daemon.isolation.seccomp import AUDIT_ARCH
+from daemon.isolation.walls import Grants, Pairs, landlock_walls, no_walls
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One way to isolate. `strength` orders `auto`; 0 is never chosen by it.
+
+    `missing` says in a sentence what this machine lacks, "" when nothing. `gaps` are the ways out
+    that the level is known to leave open, for `doctor` and the documentation.
+    """
+
+    name: str
+    strength: int
+    walls: Callable[[Grants], Pairs]
+    missing: Callable[[], str]
+    gaps: tuple[str, ...] = ()
+
+
+def _landlock_misses() -> str:
+    if sys.platform != "linux" or platform.machine() not in AUDIT_ARCH:
+        return f"it needs Linux on x86_64 or aarch64; this is {sys.platform} {platform.machine()}"
+    abi = landlock.landlock_abi()
+    if abi < landlock.NEEDED_ABI:
+        return (
+            f"it needs Landlock ABI {landlock.NEEDED_ABI} (Linux 6.12 or newer, with `landlock` "
+            f"among its security modules); this kernel ({platform.release()}) has {abi or 'none'}"
+        )
+    return ""
+
+
+LEVELS: Mapping[str, Level] = {
+    level.name: level
+    for level in (
+        Level("none", 0, no_walls, lambda: "", gaps=("everything",)),
+        Level(
+            "landlock",
+            10,
+            landlock_walls,
+            _landlock_misses,
+            gaps=(
+                "TCP to the gateway's port number on any host, as Landlock has no addresses",
+                "names, sizes and modes of files under the same uid (stat, chmod, utime)",
+                "one shared kernel",
+            ),
+        ),
+    )
+}
+
+
+def candidates(requested: str) -> tuple[Level, ...]:
+    """The levels to try, strongest first: for `auto` all with walls, else the one named.
+
+    Raises WallError for a level that this version has not.
+    """
+    if requested == "auto":
+        walled = (level for level in LEVELS.values() if level.strength)
+        return tuple(sorted(walled, key=lambda level: -level.strength))
+    if requested not in LEVELS:
+        raise WallError(f"isolation.level: {requested!r} is none of auto, {', '.join(LEVELS)}")
+    return (LEVELS[requested],)
+
+
+def available_level(requested: str) -> Level:
+    """The strongest candidate that this machine has what it takes for; not proven yet.
+
+    Raises WallError with a sentence for the operator. `auto` never falls to `none`.
+    """
+    reasons = []
+    for level in candidates(requested):
+        missing = level.missing()
+        if not missing:
+            return level
+        reasons.append(f"{level.name}: {missing}")
+    raise WallError(f"isolation.level = {requested!r}: no wall here ({'; '.join(reasons)})")
