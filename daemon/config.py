@@ -239,6 +239,11 @@ def parse(document: Mapping[str, Any]) -> Config:
     _refuse_later_keys(document)
     document = dict(document)
     tables = document.pop("connectors", {})
+    if not _items(tables):
+        raise ConfigError(
+            "connectors: there is none, so nothing to listen to; `postroom init` writes one, or "
+            "set SLACK_APP_TOKEN and SLACK_BOT_TOKEN"
+        )
     try:
         connectors = {name: _connector(name, table) for name, table in _items(tables)}
         return Config.model_validate({**document, "connectors": connectors})

@@ -418,11 +418,18 @@ class Ledger(Protocol):
         ...
 
     async def claim(
-        self, conversation: ConversationId, spare: Workspace, limits: ClaimLimits
+        self, conversation: ConversationId, spare: Workspace | None, limits: ClaimLimits
     ) -> Turn | None:
         """The conversation's queued turn if its back-off is over, else a new turn over what
-        waits, oldest first. A conversation without a workspace adopts `spare`. State `running`.
+        waits, oldest first. A conversation without a workspace adopts `spare` (None: it is known
+        to have one, and LedgerError is raised if it has not). State `running`.
         None: nothing to do, or a turn of it runs already.
+        """
+        ...
+
+    async def said(self, conversation: ConversationId, before: TurnId) -> tuple[str, ...]:
+        """The messages ("Name: text") and answers ("You: text") of the conversation's earlier
+        turns, oldest first: for a session whose transcript is lost. At most the last 50.
         """
         ...
 
@@ -455,6 +462,8 @@ class Ledger(Protocol):
         the next attempt, the others are deleted (None: leave them all).
         """
         ...
+
+    async def turn(self, turn: TurnId) -> Turn | None: ...
 
     async def interrupted(self) -> tuple[Turn, ...]:
         """Turns left `running` by an earlier epoch, with `deaths` counted up by this call."""

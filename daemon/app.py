@@ -1,0 +1,443 @@
+"""The composition root: configuration -> objects -> services, and how they start and stop.
+
+A message's way from here: `connectors/<kind>` hears it, `intake.accept` registers it,
+`dispatcher` picks its conversation, `pool` finds a process, `worker` runs the turn through
+`agents/claude`, `endings` writes how it ended, `delivery` carries the answer out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from daemon.clock import Clock, SystemClock
+from daemon.config import Config
+from daemon.delivery import Delivery
+from daemon.dispatcher import Dispatcher
+from daemon.endings import Endings
+from daemon.errors import PostroomError
+from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
+from daemon.httpd import Doors, application
+from daemon.intake import LedgerIntake
+from daemon.metrics import Metrics
+from daemon.model import ConversationId, Health, HealthState, Profile, Trust, Turn
+from daemon.notify import Notifier
+from daemon.plugin import Surroundings, load
+from daemon.pool import Pool, PoolSettings
+from daemon.ports import Agents, Connector
+from daemon.recovery import recover
+from daemon.signals import Signals, handled
+from daemon.supervisor import Serve, ServiceState, Supervisor
+from daemon.tools import StagingGate, all_tools
+from daemon.upkeep import Upkeep
+from daemon.worker import Surround
+
+log = structlog.get_logger()
+
+FLUSH_SECONDS = 3.0  # what the outbox gets after the turns have ended
+EXIT_STOPPED = 0
+
+
+@dataclass(slots=True)
+class _Flow:
+    """What exists once the agents can run: the part that needs the SDK, loaded off the loop."""
+
+    agents: Agents
+    endings: Endings
+    pool: Pool
+    dispatcher: Dispatcher
+
+
+class Daemon:
+    """One running daemon. Built by `open_daemon`; `run` lasts until it is told to stop."""
+
+    def __init__(self, config: Config, ledger: Any, gateway: Any, clock: Clock) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.gateway = gateway
+        self.clock = clock
+        self.metrics = Metrics()
+        self.started_at = clock.monotonic()
+        self.level = "unproven"
+        self.draining = False
+        self._flow: _Flow | None = None
+        self._flow_ready = asyncio.Event()
+        self._chores: set[asyncio.Task[None]] = set()
+        self.supervisor = Supervisor(clock, self.metrics)
+        self.connectors = self._build_connectors()
+        self.notifier = Notifier(
+            ledger=ledger,
+            addresses=config.daemon.notify,
+            connectors=self.connectors,
+            wake_delivery=self._wake_delivery,
+        )
+        self.deliveries = {
+            name: Delivery(
+                connector=connector,
+                ledger=ledger,
+                clock=clock,
+                metrics=self.metrics,
+                tell=self.notifier.tell,
+            )
+            for name, connector in self.connectors.items()
+        }
+        self.intake = LedgerIntake(
+            ledger=ledger,
+            clock=clock,
+            metrics=self.metrics,
+            connectors=self.connectors,
+            wake=self._wake,
+            stop=self.stop_turn,
+            wake_delivery=self._wake_delivery,
+            spawn=self._spawn,
+        )
+        self.pulse = LedgerPulse(ledger, clock, self.metrics)
+        self.loop_pulse = LoopPulse(clock, self.metrics)
+        self.registry = HealthRegistry()
+        self._add_checks()
+
+    # --- start and stop, as two lists -----------------------------------------------------------
+
+    def services(self) -> dict[str, Serve]:
+        """Everything that runs until cancelled, in the order it starts."""
+        services: dict[str, Serve] = {"http": self._serve_http, "loop": self.loop_pulse.run}
+        for name in self.connectors:
+            services[f"connector:{name}"] = self._listener(name)
+            services[f"delivery:{name}"] = self.deliveries[name].run
+        services["ledger"] = self.pulse.run
+        services["gateway"] = self.gateway.run
+        services["pool"] = self._run_pool
+        services["dispatcher"] = self._run_dispatcher
+        services["upkeep"] = self._run_upkeep
+        return services
+
+    async def stop(self, *, seconds: float) -> None:
+        """Drain: stop listening, let turns end, flush the outbox. Nothing is lost if cut short."""
+        log.info("daemon.draining", seconds=seconds)
+        self.draining = True
+        self.intake.closed = True
+        await self.supervisor.stop(*(f"connector:{name}" for name in self.connectors))
+        if self._flow is not None:
+            self._flow.dispatcher.paused = True
+            drained = await self._flow.pool.drain(seconds)
+            log.info("pool.drained", complete=drained)
+        await self.supervisor.stop("dispatcher", "upkeep", "pool")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._flush()
+
+    async def run(self, signals: Signals) -> int:
+        """Until a signal, or until a service escalates; returns the exit status."""
+        services = asyncio.create_task(self.supervisor.run(self.services()), name="services")
+        stopping = asyncio.create_task(signals.stop.wait(), name="stop")
+        try:
+            await asyncio.wait({services, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                return self._escalated(services)
+            drain = asyncio.create_task(self.stop(seconds=self.config.daemon.drain_seconds))
+            at_once = asyncio.create_task(signals.now.wait(), name="now")
+            await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(drain, at_once)
+            return EXIT_STOPPED
+        finally:
+            await _cancel(services, stopping, *self._chores)
+            log.info("daemon.stopped")
+
+    # --- services -------------------------------------------------------------------------------
+
+    def _listener(self, name: str) -> Serve:
+        async def listen() -> None:
+            await self.connectors[name].run(
+                self.intake, lambda: log.info("connector.ready", connector=name)
+            )
+
+        return listen
+
+    async def _serve_http(self) -> None:
+        runner = web.AppRunner(application(self._doors()), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.config.daemon.host, self.config.daemon.port).start()
+            log.info("http.listening", listen=self.config.daemon.listen)
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    async def _run_pool(self) -> None:
+        """Intake is open already; agents follow: leftovers ended, turns settled, walls proven."""
+        if self._flow is None:
+            await self.gateway.start()
+            agents = await self._open_agents()
+            flow = self._build_flow(agents)
+            ended = await agents.end_leftovers()
+            recovered = await recover(self.ledger, flow.endings)
+            log.info("daemon.recovered", processes_ended=ended, turns=recovered)
+            self._flow = flow
+            self._flow_ready.set()
+        await self._flow.pool.run()
+
+    async def _run_dispatcher(self) -> None:
+        await self._flow_ready.wait()
+        assert self._flow is not None  # noqa: S101 - the event says so
+        await self._flow.dispatcher.run()
+
+    async def _run_upkeep(self) -> None:
+        await self._flow_ready.wait()
+        assert self._flow is not None  # noqa: S101 - the event says so
+        await Upkeep(
+            ledger=self.ledger,
+            agents=self._flow.agents,
+            clock=self.clock,
+            retention=self.config.retention,
+        ).run()
+
+    async def _open_agents(self) -> Agents:
+        """Import the SDK off the loop, prove the walls, and give the port. Raises WallError."""
+        from daemon import office  # noqa: PLC0415 - the SDK costs half a second: not before intake
+
+        opened = await asyncio.to_thread(
+            office.make_agents, self.config, self.gateway.port, self._tools()
+        )
+        self.level = await office.prove_walls(self.config, self.gateway.port)
+        self.metrics.isolation_level.info({"level": self.level})
+        return opened
+
+    # --- wiring ---------------------------------------------------------------------------------
+
+    def _build_connectors(self) -> Mapping[str, Connector]:
+        around = Surroundings(
+            clock=self.clock,
+            outbox=self.ledger,
+            data_dir=self.config.daemon.data_dir,
+            operators=self.config.trust.operators,
+        )
+        return {
+            name: load(table.kind).build(name, table, around)
+            for name, table in self.config.connectors.items()
+        }
+
+    def _build_flow(self, agents: Agents) -> _Flow:
+        config = self.config
+        endings = Endings(
+            ledger=self.ledger,
+            agents=agents,
+            clock=self.clock,
+            metrics=self.metrics,
+            connector=self.connectors.__getitem__,
+            wake_delivery=self._wake_delivery,
+            tell=self.notifier.tell,
+        )
+        around = Surround(
+            ledger=self.ledger,
+            agents=agents,
+            gateway=self.gateway,
+            endings=endings,
+            clock=self.clock,
+            metrics=self.metrics,
+            connector=self.connectors.__getitem__,
+            turn_timeout=config.agent.turn_timeout_seconds,
+            max_turns=config.agent.max_turns,
+        )
+        pool = Pool(
+            around=around,
+            agents=agents,
+            gateway=self.gateway,
+            profiles=self._profile,
+            make_gate=lambda: StagingGate(self.ledger, self.connectors),
+            settings=PoolSettings(
+                max_processes=config.pool.max_processes,
+                spares=min(config.pool.spare_processes, config.pool.max_processes - 1),
+                start_parallelism=config.pool.start_parallelism,
+                idle_seconds=config.pool.idle_seconds,
+                memory_limit=config.pool.memory_limit_mb * 2**20,
+            ),
+            clock=self.clock,
+            metrics=self.metrics,
+            on_free=self._on_free,
+        )
+
+        async def postpone(turn: Turn) -> None:
+            await endings.postponed(turn, sent=False, told=turn.told)
+
+        debounces = [getattr(table, "debounce_ms", 0) for table in config.connectors.values()]
+        dispatcher = Dispatcher(
+            ledger=self.ledger,
+            pool=pool,
+            gateway=self.gateway,
+            clock=self.clock,
+            debounce=max(debounces, default=0) / 1000,
+            postpone=postpone,
+        )
+        return _Flow(agents, endings, pool, dispatcher)
+
+    def _profile(self, trust: Trust) -> Profile:
+        return Profile(trust, self.config.profiles.of(trust).tools)
+
+    def _tools(self) -> Any:
+        return all_tools(self.connectors)
+
+    def _wake(self, conversation: ConversationId) -> None:
+        if self._flow is not None:
+            self._flow.dispatcher.wake(conversation)
+
+    def _on_free(self, conversation: ConversationId | None) -> None:
+        if self._flow is not None:
+            if conversation is None:
+                self._flow.dispatcher.nudge()
+            else:
+                self._flow.dispatcher.wake(conversation)
+
+    def _wake_delivery(self, connector: str) -> None:
+        if connector in self.deliveries:
+            self.deliveries[connector].wake()
+
+    def stop_turn(self, conversation: str) -> bool:
+        """End a conversation's running turn. False: none runs."""
+        return self._flow is not None and self._flow.pool.stop_turn(ConversationId(conversation))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """A short chore that nobody waits for; kept, so that it is not collected half-way."""
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chore_done)
+
+    def _chore_done(self, task: asyncio.Task[None]) -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("chore.failed", exc_info=error)
+
+    async def _flush(self) -> None:
+        for delivery in self.deliveries.values():
+            delivery.wake()
+        while not all([await delivery.idle() for delivery in self.deliveries.values()]):
+            await self.clock.sleep(0.05)
+
+    def _escalated(self, services: asyncio.Task[None]) -> int:
+        error = services.exception()
+        log.critical("daemon.escalated", exc_info=error)
+        return (
+            EXIT_ESCALATED if isinstance(error, BaseExceptionGroup | Escalation) else EXIT_STOPPED
+        )
+
+    # --- health ---------------------------------------------------------------------------------
+
+    def _add_checks(self) -> None:
+        self.registry.add("daemon", self._own_health)
+        self.registry.add("ledger", self.pulse.health)
+        for name in self.connectors:
+            self.registry.add(f"connector:{name}", partial(self._connector_health, name))
+        self.registry.add("pool", self._pool_health)
+        self.registry.add("model", self.gateway.health)
+
+    def _own_health(self) -> Health:
+        if self.draining:
+            return Health(HealthState.WARN, "draining", ready=False)
+        waiting = [n for n, s in self.supervisor.states.items() if s is ServiceState.WAITING]
+        if waiting:
+            return Health(HealthState.WARN, f"restarting: {', '.join(waiting)}")
+        return Health(HealthState.PASS, numbers={"loop_lag_seconds": round(self.loop_pulse.lag, 4)})
+
+    def _connector_health(self, name: str) -> Health:
+        service = f"connector:{name}"
+        if self.supervisor.states.get(service) is ServiceState.PARKED:
+            return Health(
+                HealthState.FAIL, f"parked: {self.supervisor.reasons[service]}", ready=False
+            )
+        return self.connectors[name].health()
+
+    def _pool_health(self) -> Health:
+        if self.supervisor.states.get("pool") is ServiceState.PARKED or self._flow is None:
+            reason = self.supervisor.reasons.get("pool", "starting")
+            return Health(HealthState.WARN, reason, ready=False)
+        trouble = self._flow.pool.trouble
+        numbers: dict[str, float | int | str | bool | None] = dict(self._flow.pool.numbers())
+        numbers["isolation"] = self.level
+        if trouble:
+            return Health(HealthState.FAIL, trouble, ready=False, numbers=numbers)
+        return Health(HealthState.PASS, numbers=numbers)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "version": importlib.metadata.version("postroom"),
+            "uptime_seconds": round(self.clock.monotonic() - self.started_at, 1),
+            "isolation": self.level,
+            "notices": list(self.notifier.latest),
+        }
+
+    def _refresh_metrics(self) -> None:
+        for name in self.connectors:
+            health = self._connector_health(name)
+            self.metrics.connector_ready.labels(name).set(1 if health.ready else 0)
+            if health.age is not None:
+                self.metrics.connector_last_proof_age_seconds.labels(name).set(health.age)
+
+    def _doors(self) -> Doors:
+        return Doors(
+            registry=self.registry,
+            loop=self.loop_pulse,
+            metrics=self.metrics,
+            ledger=self.ledger,
+            about=self.about,
+            refresh=self._refresh_metrics,
+            stop_turn=self.stop_turn,
+            retry=self._retry,
+            erase=self._erase,
+        )
+
+    async def _retry(self, any_id: str) -> bool:
+        conversation = await self.ledger.dead_retry(any_id)
+        if conversation is not None:
+            self._wake(conversation)
+            for delivery in self.deliveries.values():
+                delivery.wake()
+        return conversation is not None
+
+    async def _erase(self, who: str) -> int:
+        workspaces = await self.ledger.erase(who)
+        if self._flow is not None:
+            for workspace in workspaces:
+                await asyncio.to_thread(self._flow.agents.erase, workspace)
+        return len(workspaces)
+
+
+async def run(config: Config) -> int:
+    """`postroom run`: open everything, run until told to stop, return the exit status.
+
+    Raises DataDirBusy, LedgerError, WallError, ConfigError before anything is heard.
+    """
+    began = time.monotonic()
+    from daemon.gateway import open_gateway  # noqa: PLC0415
+    from daemon.ledger import open_ledger  # noqa: PLC0415
+
+    clock = SystemClock()
+    ledger = await open_ledger(config.daemon.data_dir, clock)
+    try:
+        gateway = open_gateway(config, ledger, clock)
+        daemon = Daemon(config, ledger, gateway, clock)
+        with handled(lambda: log.info("daemon.reload_asked")) as signals:
+            log.info("daemon.started", seconds=round(time.monotonic() - began, 3))
+            return await daemon.run(signals)
+    finally:
+        await ledger.close()
+
+
+def exit_status(error: BaseException | None) -> int:
+    """The exit status of the first error of ours in a (group of) failure: SURFACE, "Exit"."""
+    if isinstance(error, BaseExceptionGroup):
+        return exit_status(error.exceptions[0])
+    return error.exit_code if isinstance(error, PostroomError) else PostroomError.exit_code
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,196 @@
+"""Delivery: carries a connector's effects out, in order per conversation, at most once visible.
+
+`pending -> sending -> sent | unclear | dead`. What was left in `sending` is looked up outside
+before anything is repeated; what stays unclear is told to a person and never repeated blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from daemon.clock import Clock
+from daemon.errors import LedgerError, Unavailable
+from daemon.metrics import Metrics
+from daemon.model import (
+    Effect,
+    EffectKind,
+    NotNow,
+    Priority,
+    Receipt,
+    Rejected,
+    Sent,
+    Sighting,
+    Unclear,
+)
+from daemon.ports import Connector, Ledger
+
+log = structlog.get_logger()
+
+AT_ONCE = 8  # conversations that one connector delivers to in parallel
+PATIENCE_SECONDS = {Priority.CHAT: 3600.0, Priority.MAIL: 2 * 86400.0}
+LOOK_AGAIN_SECONDS = 120.0  # a Sent folder may show a mail late (reference: mail, section 9)
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 2.0, 300.0
+SWEEP_SECONDS = 30.0  # a safety net for a wake-up that never came
+
+
+class Delivery:
+    """The outbox of one connector, as a service. `tell(key, text)` informs operators."""
+
+    def __init__(
+        self,
+        *,
+        connector: Connector,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        tell: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self._connector = connector
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._tell = tell
+        self._event = asyncio.Event()
+        self._busy: set[str] = set()
+
+    def wake(self) -> None:
+        """There may be something to carry out."""
+        self._event.set()
+
+    async def run(self) -> None:
+        """Until cancelled; what is under way stays `sending`, and the next start looks it up."""
+        async with asyncio.TaskGroup() as group:
+            for effect in await self._ledger.left_sending(self._connector.name):
+                self._begin(group, effect, self._look_up(effect))
+            while True:
+                self._event.clear()
+                now = self._clock.now()
+                for effect in await self._due(now):
+                    self._begin(group, effect, self._carry_out(effect))
+                await self._rest(now)
+
+    async def idle(self) -> bool:
+        """Whether nothing is due and nothing under way: the outbox is flushed."""
+        return not self._busy and not await self._due(self._clock.now())
+
+    async def _due(self, now: float) -> list[Effect]:
+        room = AT_ONCE - len(self._busy)
+        if room <= 0:
+            return []
+        due = await self._ledger.due_effects(self._connector.name, now, AT_ONCE + len(self._busy))
+        return [effect for effect in due if effect.conversation not in self._busy][:room]
+
+    async def _rest(self, now: float) -> None:
+        due = await self._ledger.next_due(self._connector.name)
+        # What is due may belong to a conversation that is under way: its end wakes us.
+        least = 1.0 if self._busy else 0.02
+        pause = SWEEP_SECONDS if due is None else min(max(due - now, least), SWEEP_SECONDS)
+        try:
+            async with asyncio.timeout(pause):
+                await self._event.wait()
+        except TimeoutError:
+            return
+
+    def _begin(self, group: asyncio.TaskGroup, effect: Effect, work: Awaitable[None]) -> None:
+        self._busy.add(effect.conversation)
+
+        async def one() -> None:
+            try:
+                await work
+            except LedgerError:
+                log.exception("delivery.unwritten", effect=effect.id)
+                await self._clock.sleep(FIRST_RETRY_SECONDS)
+            finally:
+                self._busy.discard(effect.conversation)
+                self._event.set()
+
+        group.create_task(one(), name=f"deliver {effect.id}")
+
+    async def _carry_out(self, effect: Effect) -> None:
+        patience = PATIENCE_SECONDS[self._connector.priority]
+        if self._clock.now() - effect.created_at > patience:
+            await self._give_up(effect, f"refused for {patience / 3600:g} hours")
+            return
+
+        async def sending() -> None:
+            await self._ledger.mark_sending(effect.id)
+
+        try:
+            receipt: Receipt = await self._connector.deliver(effect, sending)
+        except Unavailable as error:
+            receipt = NotNow(str(error), error.retry_after)
+        await self._settle(effect, receipt)
+
+    async def _settle(self, effect: Effect, receipt: Receipt) -> None:
+        match receipt:
+            case Sent(ref):
+                await self._ledger.mark_sent(effect.id, ref)
+                self._count(effect, "sent", ref=ref)
+            case NotNow(reason, retry_after):
+                backoff = min(
+                    FIRST_RETRY_SECONDS * 2 ** min(effect.attempts, 10), LAST_RETRY_SECONDS
+                )
+                at = self._clock.now() + (retry_after or backoff)
+                await self._ledger.mark_pending(effect.id, at, reason)
+                self._count(effect, "deferred", reason=reason)
+            case Rejected(reason):
+                await self._give_up(effect, reason)
+            case Unclear(reason):
+                log.warning("delivery.unclear_ending", effect=effect.id, reason=reason)
+                await self._look_up(effect)
+
+    async def _look_up(self, effect: Effect) -> None:
+        """Settle an effect that may have arrived. Absence is believed only where it proves it."""
+        for last in (False, True):
+            found = await self._find(effect)
+            if isinstance(found, Sent):
+                await self._ledger.mark_sent(effect.id, found.ref)
+                self._count(effect, "found", ref=found.ref)
+                return
+            if found is Sighting.ABSENT:
+                await self._ledger.mark_pending(
+                    effect.id, self._clock.now(), "not there: send again"
+                )
+                self._count(effect, "absent")
+                return
+            if not last:
+                await self._clock.sleep(LOOK_AGAIN_SECONDS)
+        await self._ledger.mark_unclear(effect.id, "nobody can tell whether it arrived")
+        self._metrics.delivery_unclear.labels(self._connector.name).inc()
+        self._count(effect, "unclear")
+        if effect.kind is not EffectKind.NOTICE:
+            await self._tell(
+                effect.id, f"{effect.id} may or may not have arrived; it is not sent again"
+            )
+
+    async def _find(self, effect: Effect) -> Sent | Sighting:
+        """Ask until the outside answers: a look-up that fails says nothing."""
+        wait = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                return await self._connector.find(effect)
+            except Unavailable as error:
+                log.info("delivery.look_up_failed", effect=effect.id, reason=str(error))
+                await self._clock.sleep(error.retry_after or wait)
+                wait = min(2 * wait, LAST_RETRY_SECONDS)
+
+    async def _give_up(self, effect: Effect, reason: str) -> None:
+        await self._ledger.mark_dead(effect.id, reason)
+        self._count(effect, "dead", reason=reason)
+        if effect.kind is not EffectKind.NOTICE:  # a notice about a notice would go round for ever
+            await self._tell(effect.id, f"{effect.id} could not be delivered: {reason}")
+
+    def _count(self, effect: Effect, outcome: str, **fields: str) -> None:
+        self._metrics.deliveries.labels(self._connector.name, outcome).inc()
+        log.info(
+            f"delivery.{outcome}",  # noqa: G004 - the outcome is the verb of the event's name
+            effect=effect.id,
+            conversation=effect.conversation,
+            turn=effect.turn,
+            connector=self._connector.name,
+            seconds=round(self._clock.now() - effect.created_at, 3),
+            **fields,
+        )

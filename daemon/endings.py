@@ -1,0 +1,178 @@
+"""The ways a turn can end or be put back: one method each, and each is one transaction.
+
+Who is told what is decided here: the person in the conversation through the connector, operators
+through `tell`; texts come from texts.py, never from an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from daemon import recovery, texts
+from daemon.clock import Clock
+from daemon.metrics import Metrics
+from daemon.model import Answer, NewEffect, Turn, TurnState, prompt_uuid
+from daemon.ports import Agents, Connector, Ending, Ledger
+
+MAX_FAILURES = 3
+GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
+DAY_SECONDS = 24 * 3600
+_FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 5.0, 600.0
+
+
+class Endings:
+    """Every method returns a word for the turn's summary line. Raises LedgerError."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        agents: Agents,
+        clock: Clock,
+        metrics: Metrics,
+        connector: Callable[[str], Connector],
+        wake_delivery: Callable[[str], None],
+        tell: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._agents = agents
+        self._clock = clock
+        self._metrics = metrics
+        self._connector = connector
+        self._wake_delivery = wake_delivery
+        self._tell = tell
+
+    async def done(self, turn: Turn, text: str, reason: str = "") -> str:
+        """The agent's answer leaves; its staged effects with it."""
+        await asyncio.to_thread(self._agents.sync, turn.workspace)
+        if text.strip():
+            effects = await self.compose(turn, text, "answer", final=True)
+        else:
+            effects = await self.compose(turn, texts.NO_TEXT, "answer")
+        return await self._end(
+            turn, Ending(TurnState.DONE, text, reason, effects, keep_staged=True)
+        )
+
+    async def out_of_steps(self, turn: Turn, text: str, steps: int) -> str:
+        """The agent used up its steps: what it did stands, and the person decides."""
+        said = "\n\n".join(filter(None, (text, texts.TOO_MANY_STEPS.format(steps=steps))))
+        effects = await self.compose(turn, said, "steps")
+        await self._tell(turn.id, f"{turn.id} used up its {steps} steps")
+        return await self._end(
+            turn, Ending(TurnState.DONE, text, "max_turns", effects, keep_staged=True)
+        )
+
+    async def stopped(self, turn: Turn) -> str:
+        effects = await self.compose(turn, texts.STOPPED, "stopped")
+        return await self._end(turn, Ending(TurnState.STOPPED, "", "a person stopped it", effects))
+
+    async def refused(self, turn: Turn, scope: str) -> str:
+        """A budget of the turn's own is spent: it ends, with a clear text."""
+        self._metrics.budget_refusals.labels(scope).inc()
+        effects = await self.compose(turn, texts.TURN_BUDGET, "refused")
+        await self._tell(turn.id, f"{turn.id} ended: its budget {scope} is spent")
+        return await self._end(turn, Ending(TurnState.REFUSED, "", f"budget: {scope}", effects))
+
+    async def dead(self, turn: Turn, why: str) -> str:
+        effects = await self.compose(turn, texts.GAVE_UP, "dead")
+        await self._tell(turn.id, f"{turn.id} was given up on: {why}")
+        return await self._end(turn, Ending(TurnState.DEAD, "", why, effects))
+
+    async def lost(self, turn: Turn, tools: tuple[str, ...]) -> str:
+        why = f"cut off while {', '.join(tools)} was at work"
+        effects = await self.compose(turn, texts.LOST, "lost")
+        await self._tell(turn.id, f"{turn.id} is lost: {why}")
+        return await self._end(turn, Ending(TurnState.LOST, "", why, effects))
+
+    async def by_fate(self, turn: Turn, why: str, *, failed: bool = False) -> str:
+        """The rule of attempts. The turn's process must be gone, or done with the uuid."""
+        step: recovery.Step = recovery.Resend()
+        if turn.attempt:
+            uuid = prompt_uuid(turn.id, turn.attempt)
+            fate = await asyncio.to_thread(self._agents.fate, turn.workspace, uuid)
+            step = recovery.next_step(fate)
+        if isinstance(step, recovery.Harvest):
+            return await self.done(turn, step.text, "harvested")
+        if isinstance(step, recovery.Lost):
+            return await self.lost(turn, step.tools)
+        if failed and turn.failures + 1 >= MAX_FAILURES:
+            return await self.dead(turn, why)
+        resend = isinstance(step, recovery.Resend)
+        await self._ledger.requeue(
+            turn.id,
+            not_before=self._clock.now(),
+            resend=resend and turn.attempt > 0,
+            failed=failed,
+            tools_done=step.tools_done if isinstance(step, recovery.NewAttempt) else frozenset(),
+            reason=why,
+        )
+        return "resend" if resend else "new_attempt"
+
+    async def later(self, turn: Turn, text: str, why: str, *, sent: bool, told: bool) -> str:
+        """Not the turn's fault: queued with a back-off, the person told once; a day at most.
+
+        `sent` says whether the current attempt's prompt may have reached the transcript.
+        """
+        now = self._clock.now()
+        if now - turn.claimed_at > GIVE_UP_SECONDS:
+            return await self.dead(turn, why)
+        backoff = min(_FIRST_BACKOFF_SECONDS * 2 ** min(turn.attempt, 10), _LAST_BACKOFF_SECONDS)
+        await self._put_back(turn, text, why, not_before=now + backoff, sent=sent, told=told)
+        return "later"
+
+    async def postponed(self, turn: Turn, *, sent: bool, told: bool) -> str:
+        """The daily budget is spent: the turn waits for the next day (UTC)."""
+        self._metrics.budget_refusals.labels("daily").inc()
+        midnight = (self._clock.now() // DAY_SECONDS + 1) * DAY_SECONDS
+        await self._put_back(
+            turn, texts.DAILY_BUDGET, "budget: daily", not_before=midnight, sent=sent, told=told
+        )
+        return "postponed"
+
+    async def say(self, turn: Turn, text: str, key: str) -> None:
+        """A sentence of ours to the person while the turn goes on."""
+        await self._ledger.add_effects(await self.compose(turn, text, key))
+        self._wake_delivery(turn.connector)
+
+    async def compose(
+        self, turn: Turn, text: str, key: str, *, final: bool = False
+    ) -> tuple[NewEffect, ...]:
+        return await self._connector(turn.connector).compose(
+            Answer(
+                key=f"{turn.id}/{key}",
+                conversation=turn.conversation,
+                connector=turn.connector,
+                trust=turn.trust,
+                messages=tuple(stored.message for stored in turn.messages),
+                text=text,
+                final=final,
+                turn=turn.id,
+            )
+        )
+
+    async def _put_back(
+        self, turn: Turn, text: str, why: str, *, not_before: float, sent: bool, told: bool
+    ) -> None:
+        tools_done: frozenset[str] | None = None
+        resend = turn.resend
+        if sent:
+            uuid = prompt_uuid(turn.id, turn.attempt)
+            fate = await asyncio.to_thread(self._agents.fate, turn.workspace, uuid)
+            tools_done, resend = fate.tools_done, not fate.present
+        effects = () if told else await self.compose(turn, text, "later")
+        await self._ledger.requeue(
+            turn.id,
+            not_before=not_before,
+            resend=resend,
+            told=True,
+            tools_done=tools_done,
+            effects=effects,
+            reason=why,
+        )
+        self._wake_delivery(turn.connector)
+
+    async def _end(self, turn: Turn, ending: Ending) -> str:
+        await self._ledger.end_turn(turn.id, ending)
+        self._wake_delivery(turn.connector)
+        return ending.state.value

@@ -1,0 +1,119 @@
+"""Health: a registry of checks that read state and never own it. Rules: SURFACE, "HTTP"."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from daemon.clock import Clock
+from daemon.errors import LedgerError
+from daemon.metrics import Metrics
+from daemon.model import Health, HealthState
+from daemon.ports import Counts, Ledger
+
+COMMIT_EVERY_SECONDS = 2.0
+COMMIT_YOUNGER_THAN_SECONDS = 5.0
+BEAT_SECONDS = 0.25
+BLOCKED_AFTER_SECONDS = 5.0
+
+Check = Callable[[], Health]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `/readyz` and `/healthz` print. `waiting_for` names what is not ready."""
+
+    ready: bool
+    status: HealthState
+    components: Mapping[str, Health]
+    waiting_for: tuple[str, ...]
+
+
+class HealthRegistry:
+    """Components by name. `ready` of each one decides `/readyz`, `state` decides `/healthz`."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+
+    def add(self, name: str, check: Check) -> None:
+        self._checks[name] = check
+
+    def report(self) -> Report:
+        components = {name: check() for name, check in self._checks.items()}
+        states = {health.state for health in components.values()}
+        status = next(
+            (s for s in (HealthState.FAIL, HealthState.WARN) if s in states), HealthState.PASS
+        )
+        waiting = tuple(name for name, health in components.items() if not health.ready)
+        return Report(not waiting, status, components, waiting)
+
+
+class LedgerPulse:
+    """Proves every two seconds that the ledger can commit, and counts what it holds."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._committed_at: float | None = None
+        self._error = ""
+        self.counts: Counts | None = None
+
+    async def run(self) -> None:
+        while True:
+            await self.beat()
+            await self._clock.sleep(COMMIT_EVERY_SECONDS)
+
+    async def beat(self) -> None:
+        try:
+            await self._ledger.probe()
+            self.counts = counts = await self._ledger.counts()
+        except LedgerError as error:
+            self._error = str(error)
+            return
+        self._committed_at, self._error = self._clock.monotonic(), ""
+        self._metrics.queue_depth.set(counts.waiting)
+        self._metrics.queue_oldest_age_seconds.set(counts.oldest_age)
+        self._metrics.dead_letters.set(counts.dead_letters)
+
+    def health(self) -> Health:
+        age = None if self._committed_at is None else self._clock.monotonic() - self._committed_at
+        alive = age is not None and age < COMMIT_YOUNGER_THAN_SECONDS
+        numbers: dict[str, float | int | str | bool | None] = {}
+        if self.counts is not None:
+            numbers = {
+                "waiting": self.counts.waiting,
+                "oldest_seconds": round(self.counts.oldest_age, 1),
+                "running": self.counts.running,
+                "queued": self.counts.queued,
+                "dead_letters": self.counts.dead_letters,
+                "cost_today_usd": round(self.counts.cost_today, 4),
+                **{f"outbox_{state}": number for state, number in self.counts.outbox.items()},
+            }
+        state = HealthState.PASS if alive else HealthState.FAIL
+        detail = "" if alive else (self._error or "no commit yet")
+        if alive and self.counts is not None and self.counts.dead_letters:
+            state, detail = HealthState.WARN, "dead letters wait: postroom dead list"
+        return Health(state, detail, alive, age, numbers)
+
+
+class LoopPulse:
+    """Whether the event loop turns, and how late: `/livez` reads it."""
+
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._beat_at = clock.monotonic()
+        self.lag = 0.0
+
+    async def run(self) -> None:
+        while True:
+            before = self._clock.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+            self._beat_at = self._clock.monotonic()
+            self.lag = max(0.0, self._beat_at - before - BEAT_SECONDS)
+            self._metrics.event_loop_lag_seconds.set(self.lag)
+
+    def turns(self) -> bool:
+        return self._clock.monotonic() - self._beat_at < BLOCKED_AFTER_SECONDS

@@ -1,0 +1,138 @@
+"""Intake: registers what connectors hear. When `accept` returns, the row is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from daemon import texts
+from daemon.clock import Clock
+from daemon.errors import Unavailable
+from daemon.metrics import Metrics
+from daemon.model import (
+    Answer,
+    ConversationId,
+    Cursor,
+    Identity,
+    Inbound,
+    KnownConversation,
+    Message,
+    Outcome,
+    Registered,
+    Stop,
+    Trust,
+)
+from daemon.ports import Connector, Ledger, ShowsActivity
+
+log = structlog.get_logger()
+
+_READY = (Outcome.NEW, Outcome.MERGED)
+
+
+class LedgerIntake:
+    """The port `Intake` over the ledger: register, then wake whoever works on it."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Metrics,
+        connectors: Mapping[str, Connector],
+        wake: Callable[[ConversationId], None],
+        stop: Callable[[ConversationId], bool],
+        wake_delivery: Callable[[str], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.closed = False
+        self._connectors = connectors
+        self._ledger = ledger
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = wake
+        self._stop = stop
+        self._wake_delivery = wake_delivery
+        self._spawn = spawn
+
+    async def accept(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
+        """Register an item durably. Raises LedgerError, or Unavailable while draining: in both
+        cases nothing is acknowledged, and the outside brings it again.
+        """
+        if self.closed:
+            raise Unavailable("intake is closed")
+        began = self._clock.monotonic()
+        registered = await self._ledger.register(item, cursor)
+        self._metrics.register_seconds.observe(self._clock.monotonic() - began)
+        self._metrics.messages_received.labels(item.connector, registered.outcome.value).inc()
+        log.info(
+            "message.registered",
+            connector=item.connector,
+            message=registered.message,
+            conversation=registered.conversation,
+            outcome=registered.outcome.value,
+        )
+        if isinstance(item, Stop):
+            if registered.outcome is not Outcome.DUPLICATE:
+                self._stop(item.conversation)
+        elif isinstance(item, Message):
+            await self._follow(item, registered, began)
+        return registered
+
+    async def _follow(self, message: Message, registered: Registered, began: float) -> None:
+        if registered.outcome in _READY and registered.conversation is not None:
+            self._wake(registered.conversation)
+            self._spawn(self._first_sign(message, began))
+        elif registered.outcome is Outcome.UNIDENTIFIED:
+            self._spawn(self._first_sign(message, began))
+        elif registered.outcome is Outcome.LEFT_OUT and registered.tell:
+            await self._tell_left_out(message, registered)
+
+    async def _first_sign(self, message: Message, began: float) -> None:
+        connector = self._connectors.get(message.connector)
+        if message.addressed and isinstance(connector, ShowsActivity):
+            await connector.show_activity(message.target, texts.WORKING)
+            self._metrics.first_signal_seconds.observe(self._clock.monotonic() - began)
+
+    async def _tell_left_out(self, message: Message, registered: Registered) -> None:
+        connector = self._connectors[message.connector]
+        effects = await connector.compose(
+            Answer(
+                key=f"{registered.message}/left-out",
+                conversation=message.conversation,
+                connector=message.connector,
+                trust=Trust.PUBLIC,
+                messages=(message,),
+                text=texts.LEFT_OUT,
+                final=False,
+            )
+        )
+        await self._ledger.add_effects(effects)
+        self._wake_delivery(message.connector)
+
+    async def identify(self, connector: str, identity: Identity) -> None:
+        for registered in await self._ledger.identify(connector, identity):
+            if registered.outcome in _READY and registered.conversation is not None:
+                self._wake(registered.conversation)
+            elif registered.outcome is Outcome.LEFT_OUT and registered.tell and registered.message:
+                stored = await self._ledger.message(registered.message)
+                if stored is not None:
+                    await self._tell_left_out(stored.message, registered)
+
+    async def unidentified(self, connector: str) -> tuple[str, ...]:
+        return await self._ledger.unidentified(connector)
+
+    async def cursor(self, connector: str, folder: str) -> Cursor | None:
+        return await self._ledger.cursor(connector, folder)
+
+    async def set_cursor(self, cursor: Cursor) -> None:
+        await self._ledger.set_cursor(cursor)
+
+    async def find_conversation(
+        self, connector: str, names: Sequence[str]
+    ) -> KnownConversation | None:
+        return await self._ledger.find_conversation(connector, names)
+
+    async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
+        return await self._ledger.knows(connector, outside_ids)

@@ -1,0 +1,27 @@
+"""Every sentence that the daemon itself says to people in a conversation. Never an exception's."""
+
+from __future__ import annotations
+
+WORKING = "is reading your message…"
+QUEUED = "is busy; your message is in the queue…"
+USING = "is using {tool}…"
+
+MODEL_AWAY = "I can't reach the model at the moment. Your message is kept, and will be answered."
+START_TROUBLE = "I'm having trouble starting. Your message is kept, and I'll try again shortly."
+DAILY_BUDGET = "Today's budget is spent. Your message is kept; I'll answer it after midnight (UTC)."
+TURN_BUDGET = "I stopped: this answer reached its budget. Ask again in smaller steps if you like."
+TOO_MANY_STEPS = "I stopped after {steps} steps. Write again if I should go on."
+STOPPED = "Stopped."
+GAVE_UP = (
+    "I couldn't finish this one and have set it aside for the people who run me. "
+    "You can go on writing here."
+)
+LOST = (
+    "I was cut off while a tool was at work, and can't tell what it did. "
+    "I won't repeat it on my own; please check, and tell me how to go on."
+)
+LEFT_OUT = (
+    "I can't take your message into this thread, as it is held with people of the organisation. "
+    "Please start a thread of your own."
+)
+NO_TEXT = "I've finished, but have nothing to add in words."

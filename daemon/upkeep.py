@@ -1,0 +1,45 @@
+"""Upkeep: what is older than the retention allows goes, once an hour."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from daemon.clock import Clock
+from daemon.config import RetentionTable
+from daemon.ports import Agents, Ledger
+
+log = structlog.get_logger()
+
+EVERY_SECONDS = 3600.0
+DAY_SECONDS = 86400.0
+KEYS_DAYS = 30.0  # keys against duplicates are kept at least so long (SURFACE, [retention])
+
+
+class Upkeep:
+    def __init__(
+        self, *, ledger: Ledger, agents: Agents, clock: Clock, retention: RetentionTable
+    ) -> None:
+        self._ledger = ledger
+        self._agents = agents
+        self._clock = clock
+        self._retention = retention
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.once()
+            await self._clock.sleep(EVERY_SECONDS)
+
+    async def once(self) -> None:
+        now, keep = self._clock.now(), self._retention
+        workspaces = await self._ledger.retain(
+            records_before=now - keep.records_days * DAY_SECONDS,
+            workspaces_before=now - keep.workspaces_days * DAY_SECONDS,
+            keys_before=now - max(keep.records_days, KEYS_DAYS) * DAY_SECONDS,
+        )
+        for workspace in workspaces:
+            await asyncio.to_thread(self._agents.erase, workspace)
+        if workspaces:
+            log.info("retention.swept", workspaces=len(workspaces))

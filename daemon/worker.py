@@ -1,0 +1,259 @@
+"""A worker: the one task that owns a conversation's live agent process and runs its turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from daemon import texts
+from daemon.clock import Clock
+from daemon.endings import Endings
+from daemon.errors import AgentDied, LedgerError, StartFailed
+from daemon.metrics import Metrics
+from daemon.model import Prompt, Turn, prompt_uuid
+from daemon.ports import (
+    Agent,
+    AgentEvent,
+    Agents,
+    AlreadySeen,
+    Connector,
+    Gateway,
+    Ledger,
+    ModelRetry,
+    Refusal,
+    ShowsActivity,
+    TextDelta,
+    ToolUsed,
+    TurnEnded,
+    TurnStarted,
+)
+from daemon.prompts import prompt_text
+from daemon.tools import StagingGate
+
+log = structlog.get_logger()
+
+SILENCE_SECONDS = 25.0  # nothing from the model for so long: the person is told (within 30 s)
+INTERRUPT_GRACE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Live:
+    """A process that is up, with what was made together with it."""
+
+    agent: Agent
+    token: str
+    gate: StagingGate
+
+
+@dataclass(frozen=True, slots=True)
+class Surround:
+    """What all workers share. Times in seconds."""
+
+    ledger: Ledger
+    agents: Agents
+    gateway: Gateway
+    endings: Endings
+    clock: Clock
+    metrics: Metrics
+    connector: Callable[[str], Connector]
+    turn_timeout: float
+    max_turns: int
+
+
+class Worker:
+    """One conversation's process. `run_turn` belongs to one task; `stop` may come from any."""
+
+    def __init__(self, around: Surround, start: Callable[[Turn], Awaitable[Live]]) -> None:
+        self._around = around
+        self._start = start
+        self.live: Live | None = None
+        self._running = False
+        self._stopping = False
+        self._told = False
+        self._first_text: float | None = None
+        self._interrupting: asyncio.Task[None] | None = None
+
+    async def run_turn(self, turn: Turn) -> None:
+        """Run a claimed turn to whatever end it has. Raises LedgerError when its end could not be
+        written: the turn is still `running` then.
+        """
+        self._running, self._stopping, self._told = True, False, turn.told
+        self._first_text = None
+        began = self._around.clock.monotonic()
+        with structlog.contextvars.bound_contextvars(
+            turn=turn.id, conversation=turn.conversation, connector=turn.connector
+        ):
+            try:
+                outcome = await self._run(turn)
+            except LedgerError:
+                raise
+            except Exception:  # the turn boundary: a defect of ours must not take the pool along
+                log.exception("turn.broke")
+                await self.close()
+                outcome = await self._around.endings.by_fate(turn, "internal error", failed=True)
+            finally:
+                self._running = False
+            await self._show(turn, "")
+            self._sum_up(turn, outcome, began)
+
+    def stop(self) -> bool:
+        """End the running turn at a person's wish. False: none runs."""
+        if self._running:
+            self._stopping = True
+            self._interrupting = asyncio.create_task(self._interrupt(), name="interrupt")
+        return self._running
+
+    async def close(self) -> None:
+        """End the process; returns when it is gone."""
+        live, self.live = self.live, None
+        if live is not None:
+            self._around.gateway.revoke(live.token)
+            await live.agent.close()
+
+    # --- one attempt ----------------------------------------------------------------------------
+
+    async def _run(self, turn: Turn) -> str:
+        around = self._around
+        try:
+            self.live = live = self.live or await self._start(turn)
+        except StartFailed as error:
+            log.warning("agent.start_failed", detail=str(error))
+            return await around.endings.later(
+                turn, texts.START_TROUBLE, f"start failed: {error}", sent=False, told=self._told
+            )
+        turn, prompt = await self._begin(turn, live)
+        if self._stopping:
+            return await around.endings.stopped(turn)
+        end: TurnEnded | AlreadySeen | None = None
+        died = ""
+        try:
+            end = await self._listen(turn, live, prompt)
+        except AgentDied as error:
+            died = str(error)
+        except TimeoutError:
+            died = f"over its clock of {around.turn_timeout:g} s"
+        finally:
+            live.gate.close()
+            refusal = await around.gateway.close_turn(live.token)
+        if end is None:
+            return await self._after_death(turn, died)
+        return await self._after_end(turn, end, refusal)
+
+    async def _begin(self, turn: Turn, live: Live) -> tuple[Turn, Prompt]:
+        """Commit the attempt, before its prompt is sent."""
+        attempt = turn.attempt if turn.resend and turn.attempt else turn.attempt + 1
+        text = prompt_text(turn, attempt, await self._history(turn))
+        await self._around.ledger.begin_attempt(turn.id, attempt, live.agent.process)
+        turn = replace(turn, attempt=attempt, resend=False)
+        self._around.gateway.open_turn(live.token, turn)
+        live.gate.open(turn, attempt)
+        return turn, Prompt(prompt_uuid(turn.id, attempt), text)
+
+    async def _listen(self, turn: Turn, live: Live, prompt: Prompt) -> TurnEnded | AlreadySeen:
+        """Read the process's events. Raises AgentDied, or TimeoutError past the turn's clock."""
+        silence = asyncio.create_task(self._tell_of_silence(turn), name="silence")
+        try:
+            async with asyncio.timeout(self._around.turn_timeout):
+                async for event in live.agent.turn(prompt):
+                    if isinstance(event, TurnEnded | AlreadySeen):
+                        return event
+                    if isinstance(event, TextDelta | ToolUsed):
+                        silence.cancel()
+                    await self._on_event(turn, event)
+        finally:
+            silence.cancel()
+        raise AgentDied("the process's messages ended without a result")
+
+    async def _on_event(self, turn: Turn, event: AgentEvent) -> None:
+        match event:
+            case TextDelta():
+                if self._first_text is None:
+                    self._first_text = self._around.clock.monotonic()
+            case ToolUsed(name, tool_use_id):
+                log.info("tool.used", tool=name, tool_use_id=tool_use_id)
+                await self._show(turn, texts.USING.format(tool=name.rpartition("__")[2]))
+            case ModelRetry(status):
+                log.warning("model.retried", status=status)
+            case TurnStarted() | TurnEnded() | AlreadySeen():
+                pass
+
+    async def _after_end(
+        self, turn: Turn, end: TurnEnded | AlreadySeen, refusal: Refusal | None
+    ) -> str:
+        endings = self._around.endings
+        match end:
+            case AlreadySeen():
+                return await endings.by_fate(turn, "the CLI took its uuid for done")
+            case TurnEnded(error=None):
+                return await endings.done(turn, end.text)
+            case TurnEnded() if self._stopping:
+                return await endings.stopped(turn)
+            case TurnEnded() if refusal is not None and refusal.scope == "daily":
+                return await endings.postponed(turn, sent=True, told=self._told)
+            case TurnEnded() if refusal is not None:
+                return await endings.refused(turn, refusal.scope)
+            case TurnEnded(error="max_turns"):
+                return await endings.out_of_steps(turn, end.text, self._around.max_turns)
+            case TurnEnded(error="api"):
+                why = f"the model answered {end.status}"
+                return await endings.later(turn, texts.MODEL_AWAY, why, sent=True, told=self._told)
+        why = f"{end.error}: {end.detail}"[:500]
+        log.warning("turn.attempt_failed", detail=why)
+        return await endings.by_fate(turn, why, failed=True)
+
+    async def _after_death(self, turn: Turn, why: str) -> str:
+        log.warning("agent.died", detail=why)
+        await self.close()  # returns when it is gone: only then may the transcript be read
+        if self._stopping:
+            return await self._around.endings.stopped(turn)
+        return await self._around.endings.by_fate(turn, why, failed=True)
+
+    # --- small things ---------------------------------------------------------------------------
+
+    async def _interrupt(self) -> None:
+        """Ask the process to end its turn; one that does not listen is closed."""
+        live = self.live
+        if live is None:
+            return
+        try:
+            async with asyncio.timeout(INTERRUPT_GRACE_SECONDS):
+                await live.agent.interrupt()
+        except (AgentDied, TimeoutError):
+            log.warning("agent.interrupt_failed")
+            await live.agent.close()
+
+    async def _tell_of_silence(self, turn: Turn) -> None:
+        await self._around.clock.sleep(SILENCE_SECONDS)
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(LedgerError):  # the turn itself will meet the same trouble
+                await self._around.endings.say(turn, texts.MODEL_AWAY, "later")
+
+    async def _history(self, turn: Turn) -> tuple[str, ...]:
+        """What was said before, where the session's transcript is lost."""
+        if turn.fresh or turn.attempt or self._around.agents.has_transcript(turn.workspace):
+            return ()
+        return await self._around.ledger.said(turn.conversation, turn.id)
+
+    async def _show(self, turn: Turn, text: str) -> None:
+        connector = self._around.connector(turn.connector)
+        if isinstance(connector, ShowsActivity):
+            await connector.show_activity(turn.messages[-1].message.target, text)
+
+    def _sum_up(self, turn: Turn, outcome: str, began: float) -> None:
+        seconds = self._around.clock.monotonic() - began
+        self._around.metrics.turns.labels(outcome).inc()
+        self._around.metrics.turn_seconds.observe(seconds)
+        log.info(
+            "turn.finished",
+            outcome=outcome,
+            attempt=turn.attempt,
+            failures=turn.failures,
+            messages=len(turn.messages),
+            seconds=round(seconds, 3),
+            to_first_text=round(self._first_text - began, 3) if self._first_text else None,
+        )
