@@ -324,9 +324,7 @@ class Daemon:
     def _escalated(self, services: asyncio.Task[None]) -> int:
         error = services.exception()
         log.critical("daemon.escalated", exc_info=error)
-        return (
-            EXIT_ESCALATED if isinstance(error, BaseExceptionGroup | Escalation) else EXIT_STOPPED
-        )
+        return exit_status(error)
 
     # --- health ---------------------------------------------------------------------------------
 

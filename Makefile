@@ -1,0 +1,52 @@
+# `make check` is the fast half of CI; `make test` is CI.
+SHELL := /bin/bash
+PY := .venv/bin/python
+export UV_SYSTEM_CERTS := 1
+PYTHONWARNINGS ?=
+
+.PHONY: help setup check fix test bench chaos demo lock image clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: .venv/ready  ## everything into .venv, nothing else
+
+.venv/ready: requirements/all.txt pyproject.toml deploy/setup.sh
+	@bash deploy/setup.sh
+	@touch $@
+
+check: setup  ## format, lint, types, import rules, fast tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	$(PY) -m pytest -q tests/unit tests/architecture
+
+fix: setup  ## what the formatter and linter can mend by themselves
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+test: setup  ## every test, with the servers they talk to
+	@bash deploy/servers.sh
+	$(MAKE) --no-print-directory check
+	$(PY) -m pytest -q tests --ignore=tests/unit --ignore=tests/architecture
+	@$(PY) -m tests.missing
+
+bench: setup  ## the benchmark tables, with ratios beside the plain alternative
+	@bash deploy/servers.sh
+	$(PY) -m tests.bench
+
+chaos: setup  ## kill -9 under load, with an independent checker: KILLS=200 MESSAGES=2000 SEED=1
+	$(PY) -m tests.chaos --kills $(or $(KILLS),20) --messages $(or $(MESSAGES),200) --seed $(or $(SEED),1)
+
+demo: setup  ## the whole daemon with stand-ins: no key, no Slack, no mailbox (ONCE=1, LIVE=1)
+	.venv/bin/postroom demo $(if $(ONCE),--once) $(if $(LIVE),--live)
+
+lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
+	bash deploy/lock.sh
+
+image:  ## the container image (needs a container engine)
+	docker build -t postroom .
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
