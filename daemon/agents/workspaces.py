@@ -1,0 +1,33 @@
+"""A conversation's directories on disk: made, and removed without following what an agent left."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+from daemon.model import Workspace
+
+
+def make_workspace(conversations: Path) -> Workspace:
+    """A new directory of four (0700 each) below `conversations`, and a session id for it."""
+    name = f"ws-{uuid.uuid4().hex}"
+    workspace = Workspace(id=name, root=conversations / name, session=str(uuid.uuid4()))
+    workspace.root.mkdir(mode=0o700, parents=True)
+    for directory in (workspace.work, workspace.config, workspace.home, workspace.tmp):
+        directory.mkdir(mode=0o700)
+    return workspace
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it; links are removed, never followed. Absent is fine.
+
+    Raises OSError where something could not be removed.
+    """
+    if not shutil.rmtree.avoids_symlink_attacks:
+        raise OSError("this platform cannot remove a tree without following links")
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    if path.is_dir():
+        shutil.rmtree(path)
