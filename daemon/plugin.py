@@ -40,11 +40,12 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Plugin(Generic[C]):
-    """What a connector folder exports as `PLUGIN`."""
+    """What a connector folder exports as `PLUGIN`. `manifest` is a text to set its app up with."""
 
     kind: str
     table: type[C]
     build: Callable[[str, C, Surroundings], Connector]
+    manifest: Callable[[], str] | None = None
 
 
 def load(kind: str) -> Plugin[ConnectorTable]:

@@ -1,0 +1,211 @@
+"""The command line. Each command imports what it needs, so that `--help` and a start are quick."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon import config as configuration
+from daemon.errors import ConfigError, PostroomError
+
+app = typer.Typer(
+    name="postroom",
+    help="Keeps Claude agents on duty behind your Slack and your mailboxes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+dead_app = typer.Typer(help="What was given up on, and why.", no_args_is_help=True)
+conversations_app = typer.Typer(help="Conversations, from a shell.", no_args_is_help=True)
+slack_app = typer.Typer(help="Set-up of the Slack app.", no_args_is_help=True)
+app.add_typer(dead_app, name="dead")
+app.add_typer(conversations_app, name="conversations")
+app.add_typer(slack_app, name="slack")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("-c", "--config", help="Else POSTROOM_CONFIG, else ./postroom.toml."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+
+
+@app.command()
+def run(config: ConfigFile = None) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    from daemon import app as application
+    from daemon import logs
+
+    checked = configuration.read(config)
+    redactor = logs.set_up(checked.daemon.log_level, checked.daemon.log_format)
+    redactor.learn(configuration.load_secrets(checked))
+    raise typer.Exit(asyncio.run(application.run(checked)))
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Validate the configuration; no I/O beyond reading it."""
+    path = configuration.find(config, os.environ)
+    configuration.read(config)
+    typer.echo(f"{path or 'the environment'}: fine")
+
+
+@app.command()
+def doctor(
+    config: ConfigFile = None,
+    json: Json = False,
+    live: Annotated[bool, typer.Option(help="Also make one tiny model call.")] = False,
+) -> None:
+    """Try each part; each line is ok, warn or fail, with its mend."""
+    from daemon.commands.doctor import examine
+
+    raise typer.Exit(asyncio.run(examine(config, as_json=json, live=live)))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Option(help="Where to write.")] = Path("postroom.toml"),
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; take the defaults.")] = False,
+) -> None:
+    """Write a commented configuration, asking what it needs, and check it."""
+    from daemon.commands.init import write
+
+    write(path, ask=not yes)
+
+
+@app.command()
+def status(config: ConfigFile = None, json: Json = False) -> None:
+    """The running daemon at a glance. Exit 1 when it is not ready."""
+    from daemon.commands.reading import show_status
+
+    raise typer.Exit(show_status(configuration.read(config), as_json=json))
+
+
+@app.command()
+def trace(any_id: str, config: ConfigFile = None, json: Json = False) -> None:
+    """The whole story of one message, turn or effect, by our id or the outside's."""
+    from daemon.commands.reading import show_trace
+
+    raise typer.Exit(show_trace(configuration.read(config), any_id, as_json=json))
+
+
+@dead_app.command("list")
+def dead_list(config: ConfigFile = None, json: Json = False) -> None:
+    """Everything that was given up on."""
+    from daemon.commands.reading import show_dead
+
+    raise typer.Exit(show_dead(configuration.read(config), as_json=json))
+
+
+@dead_app.command("show")
+def dead_show(any_id: str, config: ConfigFile = None, json: Json = False) -> None:
+    """One dead letter with its story."""
+    from daemon.commands.reading import show_trace
+
+    raise typer.Exit(show_trace(configuration.read(config), any_id, as_json=json))
+
+
+@dead_app.command("retry")
+def dead_retry(any_id: str, config: ConfigFile = None) -> None:
+    """Try a dead letter again, as new."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "dead", any_id, "retry")
+
+
+@dead_app.command("discard")
+def dead_discard(any_id: str, config: ConfigFile = None) -> None:
+    """Give a dead letter up for good; its trace stays."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "dead", any_id, "discard")
+
+
+@conversations_app.command("list")
+def conversations_list(config: ConfigFile = None, json: Json = False) -> None:
+    """The latest conversations."""
+    from daemon.commands.reading import show_conversations
+
+    raise typer.Exit(show_conversations(configuration.read(config), as_json=json))
+
+
+@conversations_app.command("show")
+def conversations_show(conversation: str, config: ConfigFile = None, json: Json = False) -> None:
+    """One conversation: its messages and answers."""
+    from daemon.commands.reading import show_conversation
+
+    raise typer.Exit(show_conversation(configuration.read(config), conversation, as_json=json))
+
+
+@conversations_app.command("stop")
+def conversations_stop(conversation: str, config: ConfigFile = None) -> None:
+    """End the turn that runs in a conversation."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "conversations", conversation, "stop")
+
+
+@conversations_app.command("erase")
+def conversations_erase(
+    who: Annotated[str, typer.Argument(help="A conversation's id, or a sender's.")],
+    config: ConfigFile = None,
+) -> None:
+    """Remove what a conversation or a person left; keys against duplicates stay."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "conversations", who, "erase")
+
+
+@slack_app.command("manifest")
+def slack_manifest() -> None:
+    """The Slack app manifest to paste."""
+    from daemon.plugin import load
+
+    manifest = load("slack").manifest
+    if manifest is None:
+        raise ConfigError("the Slack connector brings no manifest")
+    typer.echo(manifest(), nl=False)
+
+
+@app.command()
+def backup(path: Path, config: ConfigFile = None) -> None:
+    """A consistent copy of the ledger and the transcripts, while running."""
+    from daemon.commands.backup import back_up
+
+    asyncio.run(back_up(configuration.read(config), path))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the day.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="The real model, with your key.")] = False,
+    port: Annotated[int, typer.Option(help="Of the health pages; 0: any.")] = 0,
+) -> None:
+    """The whole daemon with stand-ins: no key, no Slack, no mailbox."""
+    from daemon.demo.show import play
+
+    raise typer.Exit(asyncio.run(play(once=once, live=live, port=port)))
+
+
+@app.command()
+def version() -> None:
+    """Versions of all parts."""
+    from daemon.commands.versions import versions
+
+    for name, text in versions().items():
+        typer.echo(f"{name:18} {text}")
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line with the next step, and its exit status."""
+    try:
+        app()
+    except PostroomError as error:
+        sys.stderr.write(f"postroom: {error}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)

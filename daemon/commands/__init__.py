@@ -1,0 +1,1 @@
+"""The commands behind `cli.py` that are more than one call."""
