@@ -1,0 +1,263 @@
+"""The short proof: a hostile program goes through the very launcher, and must find every way shut.
+
+It runs before the pool opens, in a directory beside the real ones and against the daemon's own
+process, in well under a second. A level that does not hold is not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from daemon.errors import WallError
+from daemon.isolation.levels import LEVELS, Level, available_level, candidates
+from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
+
+PROBE = Path(__file__).with_name("probe.py")
+DEADLINE_SECONDS = 15.0
+TCP_FASTOPEN = 23  # linux/tcp.h
+
+MUST_WORK = frozenset(
+    {"write and read the own workspace", "connect to the granted port", "run a program"}
+)
+REFUSALS = frozenset({"EACCES", "EPERM", "EXDEV", "ENOSYS"})
+"""What the walls answer. Any other error proves nothing: the way was not there to be shut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried, what must come of it ("open", "refused" or a value), what did."""
+
+    name: str
+    expected: str
+    observed: str
+
+    @property
+    def holds(self) -> bool:
+        if self.expected == "refused":
+            return self.observed in REFUSALS
+        return self.observed == self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was tried at a level, in seconds."""
+
+    level: str
+    checks: tuple[Check, ...]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.checks) and all(check.holds for check in self.checks)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.holds)
+
+    def sentence(self) -> str:
+        """For an operator: what does not hold, or that all does."""
+        if self.holds:
+            return f"{self.level}: all {len(self.checks)} checks hold"
+        shown = "; ".join(
+            f"{check.name}: {check.observed}, not {check.expected}" for check in self.failures[:3]
+        )
+        more = f" and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
+        return f"{self.level}: {shown or 'nothing was tried'}{more}"
+
+
+async def choose_level(requested: str, scratch: Path) -> tuple[Level, Proof | None]:
+    """The level to run at: for `auto` the strongest that passes its proof, never `none`.
+
+    `scratch` is a directory on the volume of the real workspaces; nothing is left in it. The proof
+    is None at `none`. Raises WallError (exit 78) with a sentence for the operator.
+    """
+    if requested == "none":
+        return LEVELS["none"], None
+    available_level(requested)
+    reasons = []
+    for level in candidates(requested):
+        missing = level.missing()
+        if missing:
+            reasons.append(f"{level.name}: {missing}")
+            continue
+        proof = await prove(level, scratch)
+        if proof.holds:
+            return level, proof
+        reasons.append(proof.sentence())
+    raise WallError(f"isolation.level = {requested!r}: no wall holds here ({'; '.join(reasons)})")
+
+
+async def prove(level: Level, scratch: Path) -> Proof:
+    """Try every way out at a level. A probe that does not run to its end proves nothing."""
+    start = time.monotonic()
+    with _scene(scratch) as scene:
+        plan = _plan(level, scene)
+        output, complaint = await _run(plan, scene)
+        try:
+            found = json.loads(output)
+        except ValueError:
+            check = Check("the probe runs", "to its end", complaint[-300:] or "it ended early")
+            return Proof(level.name, (check,), time.monotonic() - start)
+        checks = (*_judge(found["tries"]), *_compare(found["facts"], plan, level))
+    return Proof(level.name, checks, time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Two conversations, a daemon's files and sockets. `targets` is what the probe is told."""
+
+    own: Path
+    run: Path
+    granted_port: int
+    targets: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def _scene(scratch: Path) -> Iterator[_Scene]:
+    scratch.mkdir(parents=True, exist_ok=True)
+    top = Path(tempfile.mkdtemp(prefix="proof-", dir=scratch))
+    # Unix paths are at most 107 bytes: these lie in a short place, as granted as any other.
+    short = Path(tempfile.mkdtemp(prefix="pr-"))
+    shared = Path(tempfile.gettempdir()) / f"postroom-proof-{secrets.token_hex(4)}"
+    try:
+        own, other = top / "own", top / "other"
+        for conversation in (own, other):
+            for name in ("work", "config", "home", "tmp"):
+                (conversation / name).mkdir(parents=True)
+        for name in ("work/secret", "work/doomed", "work/movable", "config/transcript"):
+            (other / name).write_text("another conversation's")
+        (top / "ledger").write_text("the daemon's")
+        with contextlib.ExitStack() as sockets:
+            targets = {
+                "other": str(other),
+                "ledger": str(top / "ledger"),
+                "plan": str(top / "run" / "plan"),
+                "shared": str(shared),
+                "daemon": os.getpid(),
+                **_open_sockets(sockets, short),
+            }
+            granted = sockets.enter_context(_tcp_listener())
+            yield _Scene(own, top / "run", granted.getsockname()[1], targets)
+    finally:
+        shared.unlink(missing_ok=True)
+        shutil.rmtree(short, ignore_errors=True)
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _tcp_listener() -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    with contextlib.suppress(OSError):  # where the kernel has no Fast Open there is no way by it
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+    listener.listen(64)
+    return listener
+
+
+def _open_sockets(sockets: contextlib.ExitStack, directory: Path) -> dict[str, Any]:
+    """What a daemon and its neighbours may listen on, and none of it is granted."""
+    abstract = f"postroom-proof-{secrets.token_hex(8)}"
+    tcp = sockets.enter_context(_tcp_listener())
+    udp = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    udp.bind(("127.0.0.1", 0))
+    addresses = {
+        str(directory / "stream"): socket.SOCK_STREAM,
+        str(directory / "datagram"): socket.SOCK_DGRAM,
+        f"\0{abstract}": socket.SOCK_STREAM,
+    }
+    for address, kind in addresses.items():
+        unix = sockets.enter_context(socket.socket(socket.AF_UNIX, kind))
+        unix.bind(address)
+        if kind == socket.SOCK_STREAM:
+            unix.listen(16)
+    return {
+        "other_port": tcp.getsockname()[1],
+        "udp_port": udp.getsockname()[1],
+        "unix_stream": str(directory / "stream"),
+        "unix_datagram": str(directory / "datagram"),
+        "unix_abstract": abstract,
+    }
+
+
+def _plan(level: Level, scene: _Scene) -> Plan:
+    """The plan of a real conversation, with an interpreter to read where the CLI would be."""
+    plan = Plan.for_conversation(
+        level=level.name,
+        command=Path(sys.executable).resolve(),
+        root=scene.own,
+        gateway_port=scene.granted_port,
+        pid_file=scene.run / "probe.pid",
+        env={"ANTHROPIC_API_KEY": "a-capability-of-the-proof"},
+    )
+    interpreter = (Path(sys.base_prefix), Path(sys.base_exec_prefix), PROBE)
+    grants = replace(plan.grants, read_only=(*plan.grants.read_only, *interpreter))
+    return replace(plan, grants=grants)
+
+
+async def _run(plan: Plan, scene: _Scene) -> tuple[str, str]:
+    """The probe's output, and what it or the launcher complained of."""
+    executable = write_launcher(plan, scene.run)
+    targets = {**scene.targets, "work": str(plan.workdir), "granted_port": scene.granted_port}
+    ours = os.open(str(scene.targets["ledger"]), os.O_RDONLY)  # must be closed on its way in
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(str(executable), "-I", "-S", str(PROBE), json.dumps(targets)),
+            cwd=plan.workdir,
+            env={"POSTROOM_SECRET": "must not arrive", "LD_LIBRARY_PATH": "", "PATH": "/nowhere"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(ours,),
+        )
+    finally:
+        os.close(ours)
+    try:
+        output, complaint = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
+    except TimeoutError:
+        return "", f"it did not end within {DEADLINE_SECONDS:.0f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output.decode(errors="replace"), complaint.decode(errors="replace").strip()
+
+
+def _judge(tries: Mapping[str, str]) -> Iterator[Check]:
+    for name, observed in tries.items():
+        yield Check(name, "open" if name in MUST_WORK else "refused", observed)
+
+
+def _compare(facts: Mapping[str, Any], plan: Plan, level: Level) -> Iterator[Check]:
+    environment = dict(facts["environment"])
+    mark = environment.pop("POSTROOM_PROCESS", "")
+    unexpected = {
+        name
+        for name in environment.keys() | plan.env.keys()
+        if environment.get(name) != plan.env.get(name) and name not in SDK_VARIABLES
+    }
+    yield Check("environment beyond the plan", "[]", json.dumps(sorted(unexpected)))
+    yield Check("its mark is in the environment", "True", str(":" in mark))
+    expected: dict[str, object] = {
+        "descriptors": [0, 1, 2],
+        "death_signal": 15,
+        "leads_its_session": True,
+        "core_limit": 0,
+        "umask": 0o077,
+        "directory": str(plan.workdir),
+    }
+    if level.strength:
+        expected |= {"capabilities": 0, "no_new_privs": 1, "seccomp": 2}
+    for name, value in expected.items():
+        yield Check(name, str(value), str(facts[name]))
