@@ -4,9 +4,10 @@ State lives in memory and ends with the process. It needs no Slack package. What
 takes from docs.slack.dev, and says where that is silent.
 """
 
+from daemon.demo.slack.deliveries import Delivering
 from daemon.demo.slack.faults import Fault
 from daemon.demo.slack.journal import Entry
-from daemon.demo.slack.server import Post, Said, StandInSlack
-from daemon.demo.slack.sockets import Delivering
+from daemon.demo.slack.people import Post, Said
+from daemon.demo.slack.server import StandInSlack
 
 __all__ = ["Delivering", "Entry", "Fault", "Post", "Said", "StandInSlack"]

@@ -11,8 +11,8 @@ import json
 import signal
 from pathlib import Path
 
+from daemon.demo.slack.deliveries import Delivering
 from daemon.demo.slack.server import StandInSlack
-from daemon.demo.slack.sockets import Delivering
 
 
 def arguments() -> argparse.Namespace:

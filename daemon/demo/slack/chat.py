@@ -7,7 +7,7 @@ import re
 import time
 from typing import Any
 
-from daemon.demo.slack import payloads
+from daemon.demo.slack import payloads, posting
 from daemon.demo.slack.arguments import Arguments
 from daemon.demo.slack.workspace import Channel, RefusedError, Stream, Workspace
 
@@ -78,7 +78,7 @@ def post_message(workspace: Workspace, args: Arguments) -> Json:
     message = payloads.bot_message(workspace, fields["text"], ts, root) | fields
     if root and args.flag("reply_broadcast"):
         message["subtype"] = "thread_broadcast"
-    workspace.post(channel, message, by="chat.postMessage")
+    posting.post(workspace, channel, message, by="chat.postMessage")
     return {"channel": channel.id, "ts": ts, "message": message}
 
 
@@ -113,14 +113,14 @@ def update(workspace: Workspace, args: Arguments) -> Json:
     if stream and stream.open:
         raise RefusedError("streaming_state_conflict")
     fields = content(args)
-    workspace.change(channel, message["ts"], by=workspace.bot_user, **fields)
+    posting.change(workspace, channel, message["ts"], by=workspace.bot_user, **fields)
     shown = {name: message[name] for name in ("type", "user", "bot_id", "team", "text", "edited")}
     return {"channel": channel.id, "ts": message["ts"], "text": fields["text"], "message": shown}
 
 
 def delete(workspace: Workspace, args: Arguments) -> Json:
     channel, message = _own(workspace, args, "cant_delete_message")
-    workspace.remove(channel, message["ts"], by=workspace.bot_user)
+    posting.remove(workspace, channel, message["ts"], by=workspace.bot_user)
     return {"channel": channel.id, "ts": message["ts"]}
 
 
@@ -139,7 +139,7 @@ def start_stream(workspace: Workspace, args: Arguments) -> Json:
     message["blocks"] = payloads.rich_text(text)
     cards = bool(args.nested("chunks"))
     workspace.streams[channel.id, ts] = Stream(time.monotonic(), size, cards=cards)
-    workspace.post(channel, message, by="chat.startStream")
+    posting.post(workspace, channel, message, by="chat.startStream")
     return {"channel": channel.id, "ts": ts}
 
 
@@ -203,7 +203,8 @@ def _append(
         stream.size -= size
         raise RefusedError("msg_too_long")
     blocks = payloads.rich_text(whole)
-    workspace.change(
+    posting.change(
+        workspace,
         channel,
         message["ts"],
         by=workspace.bot_user,

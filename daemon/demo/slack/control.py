@@ -14,14 +14,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from daemon.demo.slack.workspace import RefusedError
-
-if TYPE_CHECKING:
-    from daemon.demo.slack.server import StandInSlack
+from daemon.demo.slack.journal import Journal
+from daemon.demo.slack.people import Post
+from daemon.demo.slack.sockets import Sockets
+from daemon.demo.slack.workspace import RefusedError, Workspace
 
 Json = dict[str, Any]
 
@@ -33,7 +33,21 @@ ACTIONS = (
 )  # fmt: skip
 
 
-def add_routes(app: web.Application, slack: StandInSlack) -> None:
+class Controlled(Protocol):
+    """What is read here of `StandInSlack`; the names of ACTIONS are its methods."""
+
+    app_token: str
+    bot_token: str
+    journal: Journal
+    workspace: Workspace
+    sockets: Sockets
+
+    @property
+    def api_url(self) -> str: ...
+    def posts(self, channel: str | None, thread_ts: str | None) -> list[Post]: ...
+
+
+def add_routes(app: web.Application, slack: Controlled) -> None:
     app.router.add_get("/_/info", partial(_info, slack))
     app.router.add_post("/_/control", partial(_control, slack))
     app.router.add_get("/_/journal", partial(_journal, slack))
@@ -41,7 +55,7 @@ def add_routes(app: web.Application, slack: StandInSlack) -> None:
     app.router.add_get("/_/messages", partial(_messages, slack))
 
 
-async def _info(slack: StandInSlack, _request: web.Request) -> web.Response:
+async def _info(slack: Controlled, _request: web.Request) -> web.Response:
     workspace = slack.workspace
     facts = {
         "api_url": slack.api_url,
@@ -54,13 +68,13 @@ async def _info(slack: StandInSlack, _request: web.Request) -> web.Response:
             {"id": c.id, "name": c.name, "kind": c.kind, "members": sorted(c.members)}
             for c in workspace.channels.values()
         ],
-        "sockets": len(slack.hub.sockets),
+        "sockets": len(slack.sockets.open),
         "entries": len(slack.journal.entries),
     }
     return web.json_response(facts)
 
 
-async def _control(slack: StandInSlack, request: web.Request) -> web.Response:
+async def _control(slack: Controlled, request: web.Request) -> web.Response:
     try:
         order = await request.json()
         name = order.pop("do")
@@ -78,7 +92,7 @@ async def _control(slack: StandInSlack, request: web.Request) -> web.Response:
     return web.json_response({"ok": True, "result": result})
 
 
-async def _journal(slack: StandInSlack, request: web.Request) -> web.Response:
+async def _journal(slack: Controlled, request: web.Request) -> web.Response:
     since = int(request.query.get("since", "0"))
     wait = float(request.query.get("wait", "0"))
     kinds = {kind for kind in request.query.get("kind", "").split(",") if kind}
@@ -96,11 +110,11 @@ async def _journal(slack: StandInSlack, request: web.Request) -> web.Response:
     return web.json_response(found)
 
 
-async def _posts(slack: StandInSlack, request: web.Request) -> web.Response:
+async def _posts(slack: Controlled, request: web.Request) -> web.Response:
     posts = slack.posts(request.query.get("channel"), request.query.get("thread_ts"))
     return web.json_response([dataclasses.asdict(post) for post in posts])
 
 
-async def _messages(slack: StandInSlack, request: web.Request) -> web.Response:
+async def _messages(slack: Controlled, request: web.Request) -> web.Response:
     channel = slack.workspace.channels.get(request.query.get("channel", ""))
     return web.json_response(list(channel.messages.values()) if channel else [])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from daemon.demo.slack import payloads
+from daemon.demo.slack import payloads, posting
 from daemon.demo.slack.workspace import Channel, RefusedError, StoredFile, Workspace
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _share(workspace: Workspace, args: Arguments, files: list[StoredFile]) -> No
     text, ts = args.text("initial_comment"), workspace.next_ts()
     message = payloads.bot_message(workspace, text, ts, args.text("thread_ts") or None)
     attach(workspace, channel, message, files)
-    workspace.post(channel, message, by="files.completeUploadExternal")
+    posting.post(workspace, channel, message, by="files.completeUploadExternal")
 
 
 def attach(workspace: Workspace, channel: Channel, message: Json, files: list[StoredFile]) -> None:

@@ -23,6 +23,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None) -> None:
         self.entries: list[Entry] = []
+        self._by_kind: dict[str, list[Entry]] = {}
         self._file = path.open("a", encoding="utf-8") if path else None
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[Any]]] = []
         self._waking = False
@@ -30,14 +31,15 @@ class Journal:
     def write(self, kind: str, **facts: Any) -> Entry:
         entry: Entry = {"n": len(self.entries) + 1, "at": time.time(), "kind": kind, **facts}
         self.entries.append(entry)
+        self._by_kind.setdefault(kind, []).append(entry)
         if self._file:
             self._file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
             self._file.flush()
         self._wake()
         return entry
 
-    def of(self, *kinds: str) -> list[Entry]:
-        return [entry for entry in self.entries if entry["kind"] in kinds]
+    def of(self, kind: str) -> list[Entry]:
+        return list(self._by_kind.get(kind, ()))
 
     async def wait_until(self, condition: Callable[[], T | None], *, within: float = 20.0) -> T:
         """The first truthy value of `condition`, looked at now and whenever entries have come.

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from daemon.demo.slack import control, files, payloads, surfaces
+from daemon.demo.slack import control, events, files, people, posting, surfaces
+from daemon.demo.slack.deliveries import Deliveries, Delivering, DeliveryFaults
 from daemon.demo.slack.faults import Answer, Fault
 from daemon.demo.slack.journal import Entry, Journal
-from daemon.demo.slack.sockets import Delivering, Hub, Loss, Reason
+from daemon.demo.slack.people import Post, Said
+from daemon.demo.slack.sockets import Loss, Reason, Sockets
 from daemon.demo.slack.web_api import WebApi
-from daemon.demo.slack.workspace import Channel, Workspace
+from daemon.demo.slack.workspace import Workspace
 
 Json = dict[str, Any]
-Order = Literal["message_first", "mention_first"]
-Attached = tuple[str, bytes | str, str]  # file name, content, MIME type
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a person posted, and the ids of the events that tell the app of it."""
-
-    user: str
-    channel: str
-    ts: str
-    thread_ts: str | None
-    text: str
-    events: tuple[str, ...]
-
-    @property
-    def root(self) -> str:
-        """The ts of the thread that an answer belongs in."""
-        return self.thread_ts or self.ts
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message as it stands now: `text` is what the last post, update or stream made it."""
-
-    channel: str
-    ts: str
-    thread_ts: str | None
-    user: str
-    text: str
-    metadata: Json | None
-    files: tuple[str, ...]
-
-    @classmethod
-    def of(cls, channel: Channel, message: Json) -> Post:
-        return cls(
-            channel=channel.id,
-            ts=message["ts"],
-            thread_ts=message.get("thread_ts"),
-            user=message.get("user", ""),
-            text=message.get("text", ""),
-            metadata=message.get("metadata"),
-            files=tuple(file["id"] for file in message.get("files", [])),
-        )
-
-
-def _octets(content: bytes | str) -> bytes:
-    return content.encode() if isinstance(content, str) else content
 
 
 class StandInSlack:
@@ -95,10 +46,12 @@ class StandInSlack:
         self.workspace = Workspace(self.journal)
         self.workspace.publish = self._publish
         self.delivering = delivering or Delivering()
-        self.hub = Hub(self.journal, self.workspace.app, self.delivering, seed)
+        self.sockets = Sockets(self.journal, self.workspace.app)
+        self.deliveries = Deliveries(self.journal, self.sockets, self.delivering, seed)
+        self.sockets.heard = self.deliveries.hear
         self.api = WebApi(
             self.workspace,
-            self.hub,
+            self.sockets,
             app_token=self.app_token,
             bot_token=self.bot_token,
             limits=limits,
@@ -122,7 +75,7 @@ class StandInSlack:
         app = web.Application(client_max_size=64 * 2**20)
         workspace = self.workspace
         app.router.add_route("*", "/api/{method}", self.api.handle)
-        app.router.add_get("/link", self.hub.handle)
+        app.router.add_get("/link", self.sockets.handle)
         app.router.add_post("/upload/v1/{file}", partial(files.upload, workspace))
         app.router.add_get("/files-pri/{file}/{name:.*}", self._download)
         control.add_routes(app, self)
@@ -136,7 +89,8 @@ class StandInSlack:
 
     async def stop(self) -> None:
         self.api.heal()
-        await self.hub.stop()
+        await self.deliveries.stop()
+        await self.sockets.stop()
         if self._runner:
             await self._runner.cleanup()
         self.journal.close()
@@ -155,131 +109,71 @@ class StandInSlack:
         own = own or event.get("previous_message", {}).get("bot_id")
         if own == self.workspace.bot_id and not self.echo:
             return ""
-        return self.hub.publish(payloads.event_callback(self.workspace, event, shared=shared))
+        return self.deliveries.publish(events.event_callback(self.workspace, event, shared=shared))
 
     # --- what people do
 
     def say(
-        self,
-        user: str,
-        channel: str,
-        text: str,
-        thread_ts: str | None = None,
-        *,
-        order: Order = "message_first",
-        client_msg_id: str | None = None,
-        attached: Sequence[Attached] = (),
+        self, user: str, channel: str, text: str, thread_ts: str | None = None, **more: Any
     ) -> Said:
-        """A person posts in a channel (a user's id: direct messages with the bot's user).
+        """A person posts. `channel` may be the bot's user id: their direct messages.
 
-        A mention is `<@U0BOT>` in the text; `order` says which of its two events goes first. One
-        gesture with two ts is two calls with one `client_msg_id`.
+        A mention is `<@U0BOT>` in the text. More: `order` ("message_first", "mention_first": which
+        of a mention's two events goes first), `client_msg_id` (one gesture with two ts is two calls
+        with one id), `attached` (a list of (file name, content, MIME type)).
         """
         workspace = self.workspace
-        person = workspace.person(user)
-        where = workspace.direct(user) if channel == workspace.bot_user else None
-        place = where or workspace.channel(channel)
-        message = payloads.human_message(person, text, workspace.next_ts(), thread_ts)
-        if client_msg_id:
-            message["client_msg_id"] = client_msg_id
-        if attached:
-            stored = [
-                files.store(workspace, name, _octets(content), mimetype, user)
-                for name, content, mimetype in attached
-            ]
-            files.attach(workspace, place, message, stored)
-        mentions = "first" if order == "mention_first" else ""
-        events = workspace.post(place, message, by="human", mentions=mentions)
-        return Said(user, place.id, message["ts"], thread_ts, text, tuple(events))
+        direct = channel == workspace.bot_user
+        place = workspace.direct(user) if direct else workspace.channel(channel)
+        return people.say(workspace, user, place, text, thread_ts, **more)
 
     def dm(self, user: str, text: str, thread_ts: str | None = None, **more: Any) -> Said:
         """A person writes to the bot directly."""
-        return self.say(user, self.workspace.direct(user).id, text, thread_ts, **more)
+        return self.say(user, self.workspace.bot_user, text, thread_ts, **more)
 
-    def mention(self, user: str, channel: str, text: str, thread_ts: str | None = None) -> Said:
+    def mention(
+        self, user: str, channel: str, text: str, thread_ts: str | None = None, **more: Any
+    ) -> Said:
         """`say` with the bot's mention in front."""
-        return self.say(user, channel, f"<@{self.workspace.bot_user}> {text}", thread_ts)
+        text = f"<@{self.workspace.bot_user}> {text}"
+        return self.say(user, channel, text, thread_ts, **more)
 
     def edit(self, channel: str, ts: str, text: str) -> str:
-        """A person edits a message of theirs; the event's id."""
-        place = self.workspace.channel(channel)
-        user = self.workspace.message(place, ts)["user"]
-        blocks = payloads.rich_text(text)
-        return self.workspace.change(place, ts, by=user, text=text, blocks=blocks)
+        """Its author edits a message; the event's id."""
+        return people.edit(self.workspace, self.workspace.channel(channel), ts, text)
 
     def delete(self, channel: str, ts: str) -> str:
         """A message is deleted; the event's id."""
-        return self.workspace.remove(self.workspace.channel(channel), ts, by="human")
+        return posting.remove(self.workspace, self.workspace.channel(channel), ts, by="human")
 
     def react(self, user: str, channel: str, ts: str, name: str, *, adding: bool = True) -> None:
         surfaces.react(self.workspace, channel, ts, name, user, adding=adding)
 
     def join(self, user: str, channel: str) -> tuple[str, ...]:
-        """Somebody, the bot too, joins a channel: `member_joined_channel` and a `channel_join`."""
-        workspace, place = self.workspace, self.workspace.channel(channel)
-        place.members.add(user)
-        joined = {
-            "type": "member_joined_channel",
-            "user": user,
-            "channel": place.id,
-            "channel_type": "G" if place.kind in ("group", "mpim") else "C",
-            "team": workspace.team,
-            "event_ts": workspace.next_ts(),
-        }
-        ts = workspace.next_ts()
-        notice = {
-            "type": "message",
-            "subtype": "channel_join",
-            "user": user,
-            "text": f"<@{user}> has joined the channel",
-            "ts": ts,
-        }
-        place.messages[ts] = notice
-        heard = notice | {"channel": place.id, "channel_type": place.kind, "event_ts": ts}
-        return self._publish(joined, False), self._publish(heard, False)
+        """Somebody, the bot too, joins a channel; the ids of two events."""
+        return people.join(self.workspace, user, self.workspace.channel(channel))
 
     def open_home(self, user: str, tab: Literal["home", "messages"] = "messages") -> str:
-        event = {
-            "type": "app_home_opened",
-            "user": user,
-            "channel": self.workspace.direct(user).id,
-            "tab": tab,
-            "event_ts": self.workspace.next_ts(),
-        }
-        return self._publish(event, False)
-
-    def emit(self, event: Json, **body: Any) -> str:
-        """Any event at all, in an otherwise sound body; `body` replaces parts of that."""
-        whole = payloads.event_callback(self.workspace, event) | body
-        return self.hub.publish(whole)
+        return people.open_home(self.workspace, user, tab)
 
     def click(self, user: str, channel: str, ts: str, action_id: str) -> str:
-        """Press the button `action_id` of a message: a `block_actions`, sent once; its trigger_id.
+        """Press a message's button: a `block_actions`, sent once; its trigger_id.
 
         Raises LookupError where the message has no such button.
         """
         place = self.workspace.channel(channel)
-        message = self.workspace.message(place, ts)
-        trigger = f"{time.time_ns()}.{uuid.uuid4().hex[:12]}"
-        self.workspace.triggers[trigger] = time.monotonic()
-        person = self.workspace.person(user)
-        payload = payloads.block_actions(
-            self.workspace, place, message, person, action_id=action_id, trigger=trigger
-        )
-        return self.hub.interact("interactive", payload)
+        payload = people.click(self.workspace, user, place, ts, action_id)
+        return self.deliveries.interact("interactive", payload)
+
+    def emit(self, event: Json, **body: Any) -> str:
+        """Any event at all, in an otherwise sound body; `body` replaces parts of that."""
+        return self.deliveries.publish(events.event_callback(self.workspace, event) | body)
 
     # --- looking
 
     def posts(self, channel: str | None = None, thread_ts: str | None = None) -> list[Post]:
         """The bot's messages that stand now, oldest first; `thread_ts` leaves one thread's."""
-        found = [
-            Post.of(place, message)
-            for place in list(self.workspace.channels.values())
-            for message in place.messages.values()
-            if message.get("bot_id") == self.workspace.bot_id and channel in (None, place.id)
-        ]
-        chosen = [post for post in found if thread_ts in (None, post.thread_ts)]
-        return sorted(chosen, key=lambda post: post.ts)
+        return people.posts(self.workspace, channel, thread_ts)
 
     def calls(self, method: str | None = None) -> list[Entry]:
         return [call for call in self.journal.of("call") if method in (None, call["method"])]
@@ -320,14 +214,13 @@ class StandInSlack:
         return await self.journal.wait_until(seen, within=within)
 
     async def wait_for_ack(self, said: Said | str, *, within: float = 20.0) -> Entry:
-        """A counted ack of an event, or of every event of what was said (the last one's)."""
-        wanted = {said} if isinstance(said, str) else set(said.events)
+        """The ack of an event; of what was said: every event is acked, the last one's ack."""
+        wanted = (said,) if isinstance(said, str) else said.events
+        acked = self.deliveries.acked
 
         def seen() -> Entry | None:
-            acks = [ack for ack in self.journal.of("ack") if ack["counted"]]
-            if wanted <= {ack["event_id"] for ack in acks}:
-                return next(ack for ack in reversed(acks) if ack["event_id"] in wanted)
-            return None
+            whole = bool(wanted) and all(event_id in acked for event_id in wanted)
+            return acked[wanted[-1]] if whole else None
 
         return await self.journal.wait_until(seen, within=within)
 
@@ -347,7 +240,7 @@ class StandInSlack:
         return await self.wait_for(shown, since=since, within=within)
 
     async def wait_connected(self, sockets: int = 1, *, within: float = 20.0) -> None:
-        await self.journal.wait_until(lambda: len(self.hub.sockets) >= sockets, within=within)
+        await self.journal.wait_until(lambda: len(self.sockets.open) >= sockets, within=within)
 
     # --- what goes wrong
 
@@ -371,40 +264,41 @@ class StandInSlack:
     def heal(self) -> None:
         """No more faults, of calls or of sockets; what hangs is let go."""
         self.api.heal()
-        self.hub.heal()
+        self.sockets.heal()
+        self.deliveries.faults = DeliveryFaults()
 
     def duplicate_next(self, events: int = 1) -> None:
-        self.hub.faults.duplicates = events
+        self.deliveries.faults.duplicates = events
 
     def drop_acks(self, acks: int = 1) -> None:
         """The next acks are taken for not arrived: the events are delivered again."""
-        self.hub.faults.dropped_acks = acks
+        self.deliveries.faults.dropped_acks = acks
 
     def dead_tickets(self, tickets: int = 1) -> None:
         """The next tickets answer HTTP 408, as expired ones do."""
-        self.hub.faults.dead_tickets = tickets
+        self.sockets.faults.dead_tickets = tickets
 
     def lose_sockets_after_delivery(self, times: int = 1, how: Loss = "close") -> None:
         """The socket goes just after an event was written to it."""
-        self.hub.faults.lost_after_delivery = times
-        self.hub.faults.loss = how
+        self.deliveries.faults.lost_after_delivery = times
+        self.deliveries.faults.loss = how
 
     def close_at_hello(self, times: int = 1) -> None:
-        self.hub.faults.closed_at_hello = times
+        self.sockets.faults.closed_at_hello = times
 
     async def lose_sockets(self, how: Loss = "close") -> None:
         """All connections end now, with a closing handshake or with a cut of TCP."""
-        await self.hub.lose(self.hub.sockets, how)
+        await self.sockets.lose(self.sockets.open, how)
 
     def black_hole(self, *, on: bool = True) -> None:
         """Connections stay open and nothing goes in or out; new ones are never answered."""
-        self.hub.black_hole(on=on)
+        self.sockets.black_hole(on=on)
 
     async def disconnect(self, reason: Reason, *, close_after: float | None = None) -> None:
         """A `disconnect` frame to every socket; `close_after` seconds later they are closed."""
-        await self.hub.disconnect(reason, self.hub.sockets, close_after)
+        await self.sockets.disconnect(reason, self.sockets.open, close_after)
 
     async def send_frame(self, frame: Json | str) -> None:
         """Anything at all, to every socket."""
-        for socket in list(self.hub.sockets):
-            await self.hub.send(socket, frame)
+        for socket in list(self.sockets.open):
+            await self.sockets.send(socket, frame)

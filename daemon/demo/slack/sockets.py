@@ -1,18 +1,16 @@
-"""Socket Mode: tickets, websockets, envelopes, acks, redelivery, and what can go wrong there.
+"""Socket Mode's connections: tickets, hello, pings, disconnects, and what can go wrong there.
 
-Sources: docs.slack.dev/apis/events-api/using-socket-mode (up to ten connections, each payload to
-one of them; an ack within 3 s; then at once, after one and after five minutes again).
+Sources: docs.slack.dev/apis/events-api/using-socket-mode (up to ten connections an app).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import secrets
 import time
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
@@ -29,29 +27,10 @@ MAX_SOCKETS = 10
 
 
 @dataclass(slots=True)
-class Delivering:
-    """How events are delivered; times in seconds. The defaults are Slack's.
-
-    `hold_unconnected` keeps an event for the next connection instead of counting a failed attempt
-    when there is none. `ack_any_socket` False: only the socket that carried an envelope can ack it.
-    """
-
-    ack_timeout: float = 3.0
-    retry_delays: tuple[float, ...] = (0.0, 60.0, 300.0)
-    ticket_life: float = 30.0
-    hold_unconnected: bool = False
-    ack_any_socket: bool = True
-
-
-@dataclass(slots=True)
 class SocketFaults:
-    """Counters of what is to go wrong next; each use takes one off."""
+    """What is to go wrong next; each use of a counter takes one off."""
 
     dead_tickets: int = 0  # tickets that answer 408 for ever
-    duplicates: int = 0  # events that are sent twice, each in an envelope of its own
-    dropped_acks: int = 0  # acks that are taken for not arrived
-    lost_after_delivery: int = 0  # sockets that go just after an event was written to them
-    loss: Loss = "close"
     closed_at_hello: int = 0  # sockets that are closed just after their hello
     black_hole: bool = False  # new connections are accepted and never answered
 
@@ -64,35 +43,22 @@ class Socket:
     deaf: bool = False  # open, but nothing goes in or out
 
 
-@dataclass(slots=True)
-class Envelope:
-    event_id: str
-    socket: Socket
-    sent: float
-    acked: asyncio.Future[None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+class Sockets:
+    """All websockets of the app. `heard` gets each JSON object that comes in on one."""
 
-
-class Hub:
-    """All sockets of the app and the events on their way to it."""
-
-    def __init__(self, journal: Journal, app: str, delivering: Delivering, seed: int) -> None:
+    def __init__(self, journal: Journal, app: str) -> None:
         self.journal = journal
-        self.delivering = delivering
+        self.open: list[Socket] = []
+        self.connected = asyncio.Event()  # set by each hello, cleared when the last one goes
+        self.heard: Callable[[Socket, Json], None] = lambda _socket, _frame: None
         self.faults = SocketFaults()
-        self.sockets: list[Socket] = []
+        self.ticket_life = 30.0  # seconds
         self._app = app
         self._tickets: dict[str, float] = {}
         self._dead: set[str] = set()
-        self._envelopes: dict[str, Envelope] = {}
-        self._random = random.Random(seed)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._connected = asyncio.Event()
         self._opened = 0
         self._released = asyncio.Event()  # set when a black hole ends
-
-    # --- tickets and connections
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def ticket(self) -> str:
         """A new ticket: good for one connection, for `ticket_life` seconds."""
@@ -109,13 +75,15 @@ class Hub:
         if issued is None or ticket in self._dead:
             return False
         del self._tickets[ticket]
-        return time.monotonic() - issued < self.delivering.ticket_life
+        return time.monotonic() - issued < self.ticket_life
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """`GET /link?ticket=...`: HTTP 408 where the ticket is dead, spent or expired."""
         if self.faults.black_hole:
             self.journal.write("socket", what="swallowed")
             await self._released.wait()
+        if request.transport is None or request.transport.is_closing():
+            return web.Response()  # gone while it waited
         ticket = request.query.get("ticket", "")
         if not self._spend(ticket):
             self.journal.write("socket", what="refused", ticket=ticket)
@@ -124,7 +92,7 @@ class Hub:
         await ws.prepare(request)
         self._opened += 1
         socket = Socket(self._opened, ws, request)
-        self.sockets.append(socket)
+        self.open.append(socket)
         try:
             await self._greet(socket)
             await self._read(socket)
@@ -136,7 +104,7 @@ class Hub:
         self.journal.write("socket", what="opened", socket=socket.number)
         hello = {
             "type": "hello",
-            "num_connections": len(self.sockets),
+            "num_connections": len(self.open),
             "debug_info": {
                 "host": "applink-stand-in",
                 "build_number": 1,
@@ -145,19 +113,19 @@ class Hub:
             "connection_info": {"app_id": self._app},
         }
         await self.send(socket, hello)
-        if len(self.sockets) > MAX_SOCKETS:
+        if len(self.open) > MAX_SOCKETS:
             await self.disconnect("too_many_websockets", [socket], close_after=0.0)
         if self.faults.closed_at_hello > 0:
             self.faults.closed_at_hello -= 1
             await self.lose([socket], "close")
         if not socket.ws.closed:
-            self._connected.set()
+            self.connected.set()
 
     def _gone(self, socket: Socket) -> None:
-        if socket in self.sockets:
-            self.sockets.remove(socket)
-        if not self.sockets:
-            self._connected.clear()
+        if socket in self.open:
+            self.open.remove(socket)
+        if not self.open:
+            self.connected.clear()
         self.journal.write("socket", what="closed", socket=socket.number, code=socket.ws.close_code)
 
     async def _read(self, socket: Socket) -> None:
@@ -167,124 +135,7 @@ class Hub:
             if message.type is WSMsgType.PING:
                 await self._quietly(socket.ws.pong(message.data))
             elif message.type is WSMsgType.TEXT:
-                self._hear(socket, message.data)
-
-    def _hear(self, socket: Socket, text: str) -> None:
-        try:
-            frame = json.loads(text)
-        except ValueError:
-            frame = {"unreadable": text}
-        envelope = self._envelopes.get(str(frame.get("envelope_id")))
-        if envelope is None:
-            self.journal.write("frame", socket=socket.number, frame=frame)
-            return
-        dropped = self.faults.dropped_acks > 0
-        self.faults.dropped_acks -= dropped
-        elsewhere = socket is not envelope.socket
-        counted = not dropped and (self.delivering.ack_any_socket or not elsewhere)
-        late = envelope.acked.done()
-        self.journal.write(
-            "ack",
-            envelope_id=frame["envelope_id"],
-            event_id=envelope.event_id,
-            socket=socket.number,
-            seconds=round(time.monotonic() - envelope.sent, 6),
-            counted=counted and not late,
-            dropped=dropped,
-            late=late,
-            response=frame.get("payload"),
-        )
-        if counted and not late:
-            envelope.acked.set_result(None)
-
-    # --- deliveries
-
-    def publish(self, body: Json) -> str:
-        """Start delivering an event's body; its event_id. Needs a running loop."""
-        event = body.get("event") or {}
-        event_id = str(body.get("event_id", ""))
-        self.journal.write(
-            "event",
-            event_id=event_id,
-            type=event.get("type"),
-            subtype=event.get("subtype"),
-            channel=event.get("channel"),
-            ts=event.get("ts"),
-            payload=body,
-        )
-        copies = 1
-        if self.faults.duplicates > 0:
-            self.faults.duplicates -= 1
-            copies = 2
-        for _ in range(copies):
-            self._spawn(self._deliver("events_api", event_id, body))
-        return event_id
-
-    def interact(self, kind: str, body: Json) -> str:
-        """Send an `interactive` or `slash_commands` payload once: Slack does not repeat these."""
-        label = str(body.get("trigger_id", ""))
-        self.journal.write("interaction", type=kind, event_id=label, payload=body)
-        self._spawn(self._deliver(kind, label, body))
-        return label
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _deliver(self, kind: str, event_id: str, body: Json) -> None:
-        reason = ""
-        delays = self.delivering.retry_delays if kind == "events_api" else ()
-        for attempt, delay in enumerate((0.0, *delays)):
-            if delay:
-                await asyncio.sleep(delay)
-            failure = await self._attempt(kind, event_id, body, attempt, reason)
-            if failure is None:
-                return
-            reason = failure
-        self.journal.write("gave_up", event_id=event_id, reason=reason)
-
-    async def _attempt(
-        self, kind: str, event_id: str, body: Json, attempt: int, reason: str
-    ) -> str | None:
-        """One delivery, to any of the sockets; None when acked, else why not."""
-        if self.delivering.hold_unconnected:
-            await self._connected.wait()
-        usable = [socket for socket in self.sockets if not socket.ws.closed]
-        if not usable:
-            self.journal.write("delivery", event_id=event_id, attempt=attempt, socket=None)
-            return "connection_failed"
-        socket = self._random.choice(usable)
-        envelope_id = str(uuid.uuid4())
-        envelope = self._envelopes[envelope_id] = Envelope(event_id, socket, time.monotonic())
-        frame: Json = {
-            "envelope_id": envelope_id,
-            "payload": body,
-            "type": kind,
-            "accepts_response_payload": kind != "events_api",
-        }
-        if kind == "events_api":
-            frame |= {"retry_attempt": attempt, "retry_reason": reason}
-        self.journal.write(
-            "delivery",
-            event_id=event_id,
-            envelope_id=envelope_id,
-            attempt=attempt,
-            reason=reason,
-            socket=socket.number,
-        )
-        await self.send(socket, frame)
-        if self.faults.lost_after_delivery > 0:
-            self.faults.lost_after_delivery -= 1
-            await self.lose([socket], self.faults.loss)
-        try:
-            await asyncio.wait_for(asyncio.shield(envelope.acked), self.delivering.ack_timeout)
-        except TimeoutError:
-            envelope.acked.cancel()
-            return "timeout"
-        return None
-
-    # --- what a test or a person does to the connections
+                self.heard(socket, _object(message.data))
 
     async def send(self, socket: Socket, frame: Json | str) -> None:
         """Write a frame; nothing is written to a deaf socket, a closed one swallows it."""
@@ -319,6 +170,11 @@ class Hub:
         elif close_after is not None:
             self._spawn(self._lose_later(list(sockets), close_after))
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _lose_later(self, sockets: list[Socket], seconds: float) -> None:
         await asyncio.sleep(seconds)
         await self.lose(sockets, "close")
@@ -338,7 +194,7 @@ class Hub:
     def black_hole(self, *, on: bool) -> None:
         """On: open connections stay open and silent, new ones hang. Off: those that hang go on."""
         self.faults.black_hole = on
-        for socket in self.sockets:
+        for socket in self.open:
             socket.deaf = on
         if on:
             self._released.clear()
@@ -356,5 +212,14 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(
-            *(socket.ws.close(code=1001) for socket in list(self.sockets)), return_exceptions=True
+            *(socket.ws.close(code=1001) for socket in list(self.open)), return_exceptions=True
         )
+
+
+def _object(text: str) -> Json:
+    """A frame's JSON object; anything else is kept for the journal as it came."""
+    try:
+        frame = json.loads(text)
+    except ValueError:
+        return {"unreadable": text}
+    return frame if isinstance(frame, dict) else {"unreadable": text}

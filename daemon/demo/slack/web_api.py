@@ -16,7 +16,7 @@ from daemon.demo.slack.faults import Fault, Limits, Plan
 from daemon.demo.slack.workspace import RefusedError, Workspace
 
 if TYPE_CHECKING:
-    from daemon.demo.slack.sockets import Hub
+    from daemon.demo.slack.sockets import Sockets
 
 Json = dict[str, Any]
 Method = Callable[[Workspace, Arguments], Json]
@@ -55,12 +55,18 @@ class WebApi:
     """`/api/METHOD`. HTTP 200 with `ok: false` for what Slack refuses, as Slack does."""
 
     def __init__(
-        self, workspace: Workspace, hub: Hub, *, app_token: str, bot_token: str, limits: bool
+        self,
+        workspace: Workspace,
+        sockets: Sockets,
+        *,
+        app_token: str,
+        bot_token: str,
+        limits: bool,
     ) -> None:
         self.plan = Plan()
         self.limits: Limits | None = Limits() if limits else None
         self._workspace = workspace
-        self._hub = hub
+        self._sockets = sockets
         self._app_token = app_token
         self._bot_token = bot_token
         self._healed = asyncio.Event()
@@ -145,7 +151,7 @@ class WebApi:
     def _perform(self, method: str, args: Arguments) -> Json:
         if method == "apps.connections.open":
             address = self._workspace.base_url.replace("http", "ws", 1)
-            return {"url": f"{address}/link?ticket={self._hub.ticket()}"}
+            return {"url": f"{address}/link?ticket={self._sockets.ticket()}"}
         if method not in METHODS:
             raise RefusedError("unknown_method")
         return METHODS[method](self._workspace, args)

@@ -1,8 +1,4 @@
-"""What a Slack workspace holds: people, conversations, messages, files, streams.
-
-State only. A change that others hear of goes through `Workspace.post`, `change` and `remove`,
-which write the journal and hand an event to `publish`.
-"""
+"""What a Slack workspace holds: people, conversations, messages, files, streams. State only."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from daemon.demo.slack import payloads
 from daemon.demo.slack.journal import Journal
 
 Json = dict[str, Any]
@@ -160,72 +155,3 @@ class Workspace:
             return channel.messages[ts]
         except KeyError:
             raise RefusedError("message_not_found") from None
-
-    def post(self, channel: Channel, message: Json, *, by: str, mentions: str = "") -> list[str]:
-        """Store `message` (it has its ts), tell the app; the ids of the events that were sent."""
-        ts = message["ts"]
-        root = message.get("thread_ts")
-        if root and root in channel.messages:
-            parent = channel.messages[root]
-            message["parent_user_id"] = parent.get("user", "")
-            self._count_reply(parent, message)
-        channel.messages[ts] = message
-        self.journal.write(
-            "post",
-            by=by,
-            channel=channel.id,
-            ts=ts,
-            thread_ts=root,
-            user=message.get("user"),
-            text=message.get("text", ""),
-            metadata=message.get("metadata"),
-            files=[file["id"] for file in message.get("files", [])],
-        )
-        return [
-            self.publish(event, channel.shared)
-            for event in payloads.events_of_post(self, channel, message, mentions)
-        ]
-
-    @staticmethod
-    def _count_reply(parent: Json, reply: Json) -> None:
-        users = parent.setdefault("reply_users", [])
-        if reply.get("user") not in users:
-            users.append(reply.get("user"))
-        parent |= {
-            "thread_ts": parent["ts"],
-            "reply_count": parent.get("reply_count", 0) + 1,
-            "reply_users_count": len(users),
-            "latest_reply": reply["ts"],
-            "is_locked": False,
-            "subscribed": False,
-        }
-
-    def change(self, channel: Channel, ts: str, *, by: str, edited: bool = True, **new: Any) -> str:
-        """Change fields of a stored message; the id of the `message_changed` event, else ""."""
-        message = self.message(channel, ts)
-        before = dict(message)
-        message.update(new)
-        if edited:
-            message["edited"] = {"user": by, "ts": self.next_ts()}
-        self.journal.write(
-            "update",
-            by=by,
-            channel=channel.id,
-            ts=ts,
-            thread_ts=message.get("thread_ts"),
-            text=message.get("text", ""),
-            metadata=message.get("metadata"),
-        )
-        if self.bot_user not in channel.members:
-            return ""
-        event = payloads.changed(self, channel, message, before)
-        return self.publish(event, channel.shared)
-
-    def remove(self, channel: Channel, ts: str, *, by: str) -> str:
-        """Delete a stored message; the id of the `message_deleted` event, else ""."""
-        message = self.message(channel, ts)
-        del channel.messages[ts]
-        self.journal.write("delete", by=by, channel=channel.id, ts=ts)
-        if self.bot_user not in channel.members:
-            return ""
-        return self.publish(payloads.deleted(self, channel, message), channel.shared)

@@ -77,7 +77,7 @@ async def test_a_ticket_opens_one_connection(app: App) -> None:
 async def test_an_old_or_dead_ticket_opens_none(slack: StandInSlack, app: App) -> None:
     slack.dead_tickets(1)
     dead = await app.ticket()
-    slack.delivering.ticket_life = 0.0
+    slack.sockets.ticket_life = 0.0
     for url in (dead, dead, await app.ticket()):
         with pytest.raises(WSServerHandshakeError) as raised:
             await app.http.ws_connect(url)
