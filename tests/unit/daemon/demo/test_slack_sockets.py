@@ -195,6 +195,7 @@ async def test_without_a_connection_a_delivery_fails_or_is_held(
     gone = await slack.wait_for(lambda entry: entry["kind"] == "gave_up")
     assert gone["reason"] == "connection_failed"
     slack.delivering.hold_unconnected = True
+    slack.delivering.retry_delays = ()
     slack.say("U0002", "C0001", "held")
     ws = await app.open()
     assert (await frame(ws))["payload"]["event"]["text"] == "held"
