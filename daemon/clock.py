@@ -49,12 +49,18 @@ class ManualClock:
     async def advance(self, seconds: float) -> None:
         """Move on by `seconds`, waking each sleeper at its own moment and letting it run."""
         end = self._now + seconds
-        while due := sorted((at for at, waker in self._sleepers if at <= end and not waker.done())):
-            self._now = max(self._now, due[0])
-            for at, waker in list(self._sleepers):
+        await _let_run()
+        while due := [at for at, waker in self._sleepers if at <= end and not waker.done()]:
+            self._now = max(self._now, min(due))
+            for at, waker in self._sleepers:
                 if at <= self._now and not waker.done():
                     waker.set_result(None)
-            self._sleepers = [(at, w) for at, w in self._sleepers if not w.done()]
-            for _ in range(20):
-                await asyncio.sleep(0)
+            self._sleepers = [(at, waker) for at, waker in self._sleepers if not waker.done()]
+            await _let_run()
         self._now = end
+
+
+async def _let_run() -> None:
+    """Give every task that can run its turns; 20 is more than any chain of wake-ups here needs."""
+    for _ in range(20):
+        await asyncio.sleep(0)

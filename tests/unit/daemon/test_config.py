@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon import config
+from daemon.errors import ConfigError
+
+SLACK = """
+[connectors.slack]
+kind = "slack"
+app_token = { env = "SLACK_APP_TOKEN" }
+bot_token = { env = "SLACK_BOT_TOKEN" }
+"""
+
+
+def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
+    path = tmp_path / "postroom.toml"
+    path.write_text(text)
+    return config.read(path, environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[daemon]\ndata_dri = 'x'", "daemon.data_dri: there is no such key"),
+        ("[deamon]\nx = 1", "deamon: there is no such key"),
+        ("[pool]\nmax_processes = 'many'", "pool.max_processes: "),
+        ("[agent]\napi_key = 'sk-ant-123'", "agent.api_key: a secret is never in the file"),
+        ("[budgets]\nper_conversation = 5", "budgets.per_conversation: "),
+        ("[profiles.member]\ntools=[]\nask = ['Bash']", "profiles.member.ask: "),
+        ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
+        ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
+        ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
+        ("[daemon]\nnotify = ['mail:a@example.com']", "daemon.notify: 'mail:a@example.com' needs"),
+        ("[connectors.x]\nkind = 'telepathy'", "connectors.x: kind = 'telepathy'"),
+        ("[connectors.slack]\nkind='slack'\napp_token={env='A'}", "connectors.slack.bot_token: "),
+        ("not toml", "postroom.toml: "),
+    ],
+)
+def test_a_fault_names_table_and_key(text: str, told: str, tmp_path: Path) -> None:
+    whole = text if "connectors" in text or text == "not toml" else text + SLACK
+    with pytest.raises(ConfigError) as caught:
+        read(whole, tmp_path)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 78
+
+
+def test_the_environment_overrides_a_value(tmp_path: Path) -> None:
+    found = read(
+        SLACK, tmp_path, POSTROOM__POOL__MAX_PROCESSES="3", POSTROOM__DAEMON__DATA_DIR="/d"
+    )
+    assert (found.pool.max_processes, found.daemon.data_dir) == (3, Path("/d"))
+
+
+def test_two_tokens_in_the_environment_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = config.read(None, {"SLACK_APP_TOKEN": "xapp-1", "SLACK_BOT_TOKEN": "xoxb-1"})
+    assert [table.kind for table in found.connectors.values()] == ["slack"]
+
+
+def test_nothing_to_listen_to_says_the_next_step(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="postroom init"):
+        config.read(None, {})
+
+
+def test_secrets_are_read_once_and_leave_the_environment(tmp_path: Path) -> None:
+    environ = {"SLACK_APP_TOKEN": "xapp-1", "SLACK_BOT_TOKEN": "xoxb-1", "ANTHROPIC_API_KEY": "k"}
+    found = read(SLACK, tmp_path)
+    secrets = config.load_secrets(found, environ)
+    assert sorted(secrets) == ["k", "xapp-1", "xoxb-1"]
+    assert environ == {}
+    assert found.agent.api_key.reveal() == "k"
+    assert "xoxb" not in repr(found)
+
+
+def test_a_missing_secret_names_its_key(tmp_path: Path) -> None:
+    found = read(SLACK, tmp_path)
+    with pytest.raises(ConfigError, match=r"agent\.api_key: the environment has no ANTHROPIC"):
+        config.load_secrets(found, {})

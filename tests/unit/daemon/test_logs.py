@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+
+from daemon import logs
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "token xoxb-123-abc",
+        "xapp-1-A-2-b",
+        "key sk-ant-api03-xyz",
+        "Authorization: Bearer abcdefgh12345678",
+        "AKIAABCDEFGHIJKLMNOP",
+        "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----",
+        "hunter2secret",
+        "aHVudGVyMnNlY3JldA",
+        "p%40ss%20word",
+    ],
+)
+def test_no_secret_reaches_a_line(leak: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json").learn(["hunter2secret", "p@ss word"])
+    structlog.get_logger().error(
+        "thing.failed", detail={"inner": [leak]}, extra=leak, exc_info=ValueError(leak)
+    )
+    line = capsys.readouterr().out
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"]) == ("thing.failed", "error")
+    assert entry["timestamp"].endswith("Z")
+    secret = "MIIB" if "PRIVATE" in leak else leak.rsplit(maxsplit=1)[-1]
+    assert secret not in line
+
+
+def test_ids_stay_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.set_up("info", "json").learn(["hunter2secret"])
+    structlog.get_logger().info("turn.finished", turn="turn-1", seconds=1.5, first=None)
+    entry = json.loads(capsys.readouterr().out)
+    assert (entry["turn"], entry["seconds"], entry["first"]) == ("turn-1", 1.5, None)

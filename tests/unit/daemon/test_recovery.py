@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from daemon.ports import PromptFate
+from daemon.recovery import Harvest, Lost, NewAttempt, Resend, Step, next_step
+
+
+@pytest.mark.parametrize(
+    ("fate", "step"),
+    [
+        pytest.param(PromptFate(present=False), Resend(), id="absent: the same uuid may be sent"),
+        pytest.param(
+            PromptFate(present=True, answer="42"), Harvest("42"), id="answered: harvest the text"
+        ),
+        pytest.param(
+            PromptFate(present=True, answer=""), Harvest(""), id="answered with nothing: still done"
+        ),
+        pytest.param(
+            PromptFate(present=True), NewAttempt(frozenset()), id="unanswered: a new uuid"
+        ),
+        pytest.param(
+            PromptFate(present=True, tools_done=frozenset({"t1"}), tools_open=("Bash",)),
+            NewAttempt(frozenset({"t1"})),
+            id="a shell cut off within the walls is no loss",
+        ),
+        pytest.param(
+            PromptFate(present=True, tools_open=("mcp__postroom__label_mail",)),
+            NewAttempt(frozenset()),
+            id="our own tools stage, so a cut-off call did nothing outside",
+        ),
+        pytest.param(
+            PromptFate(present=True, tools_open=("mcp__crm__create",)),
+            Lost(("mcp__crm__create",)),
+            id="a tool that acts outside: nobody can tell",
+        ),
+    ],
+)
+def test_the_rule_of_attempts(fate: PromptFate, step: Step) -> None:
+    assert next_step(fate) == step
