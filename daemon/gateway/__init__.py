@@ -1,0 +1,9 @@
+"""The model gateway: tokens instead of the key, metering, caps. The only holder of the key."""
+
+from __future__ import annotations
+
+from daemon.gateway.gateway import ModelGateway
+from daemon.gateway.record import CallObserved, Outcome
+from daemon.gateway.relay import Upstream
+
+__all__ = ["CallObserved", "ModelGateway", "Outcome", "Upstream"]

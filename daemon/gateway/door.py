@@ -1,0 +1,118 @@
+"""One request at the gateway's door: who asks, what for, whether it may, and then the way to the
+API and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import structlog
+from aiohttp import web
+
+from daemon.gateway import rules
+from daemon.gateway.accounts import Accounts
+from daemon.gateway.relay import Exchange, Order, Relay
+from daemon.gateway.rules import Endpoint, Rejection
+from daemon.gateway.seats import Call, Seats, Sitting
+
+log = structlog.get_logger()
+
+MAX_CALLS = 8  # under way at once, of one token
+MAX_BODY = 32 << 20  # bytes; the API's own limit (https://platform.claude.com/docs/en/api/errors)
+MAX_CONNECTIONS = 512  # a client that opens more must not use up the daemon's descriptors
+
+NO_TURN = Rejection(403, "No turn is open for this token.")
+TOO_LARGE = Rejection(413, f"The request is larger than {MAX_BODY} bytes.")
+TOO_MANY = Rejection(429, "Too many calls at once.", (("retry-after", "1"),))
+BROKEN = Rejection(502, "The gateway failed.")
+
+_STREAMS = re.compile(rb'"stream"\s*:\s*true')
+
+
+class Door:
+    """Answers requests. `calls` are those under way, of all tokens."""
+
+    def __init__(self, seats: Seats, accounts: Accounts, relay: Relay, api_key: str) -> None:
+        self._seats, self._accounts, self._relay = seats, accounts, relay
+        self._api_key = api_key
+        self.calls: set[Call] = set()
+
+    def server(self) -> web.Server:
+        """A protocol factory for this door. A client that goes away cancels its request."""
+        return _Server(
+            self._handle, handler_cancellation=True, access_log=None, auto_decompress=False
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            answer = await self._answer(request)
+        except Exception:  # the request boundary: a defect of ours must not reach the client
+            log.exception("gateway.request_broke")
+            answer = BROKEN
+        if not isinstance(answer, Rejection):
+            return answer
+        headers = {**dict(answer.headers), "content-type": "application/json"}
+        return web.Response(status=answer.status, body=answer.body(), headers=headers)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse | Rejection:
+        target = rules.endpoint(request.method, request.raw_path, request.headers.items())
+        if isinstance(target, Rejection):
+            return target
+        seat = self._seats.find(rules.tokens(request.headers.items()))
+        sitting = seat.sitting if seat else None
+        if sitting is None:
+            return NO_TURN
+        if len(sitting.calls) >= MAX_CALLS:
+            return TOO_MANY
+        call = Call(request.transport)
+        sitting.calls.add(call)
+        self.calls.add(call)
+        try:
+            return await self._admit(request, target, sitting, call)
+        finally:
+            sitting.calls.discard(call)
+            self.calls.discard(call)
+            call.done.set()
+
+    async def _admit(
+        self, request: web.BaseRequest, target: Endpoint, sitting: Sitting, call: Call
+    ) -> web.StreamResponse | Rejection:
+        body = await _read_body(request)
+        if body is None:
+            return TOO_LARGE
+        headers = rules.to_upstream(request.headers.items(), self._api_key)
+        order = Order(target, headers, body, streams=_STREAMS.search(body) is not None)
+        exchange = Exchange()
+        if target.path != rules.MESSAGES:  # counting tokens costs nothing
+            return await self._relay.carry(request, order, call, exchange)
+        refusal = await self._accounts.judge(sitting, body)
+        if refusal is not None:
+            return Rejection(403, f"budget: {refusal.scope}")
+        held = self._accounts.hold(sitting, body)
+        try:
+            return await self._relay.carry(request, order, call, exchange)
+        finally:
+            self._accounts.settle(sitting, held, exchange)
+
+
+class _Server(web.Server):
+    """aiohttp's low-level server, with a limit to its connections."""
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+
+
+async def _read_body(request: web.BaseRequest) -> bytes | None:
+    """The whole body; None: it is too large."""
+    if (request.content_length or 0) > MAX_BODY:
+        return None
+    parts, size = [], 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size > MAX_BODY:
+            return None
+        parts.append(chunk)
+    return b"".join(parts)

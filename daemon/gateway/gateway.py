@@ -1,0 +1,198 @@
+"""The model gateway: the only way from an agent to the model.
+
+It listens on a loopback port of its own. An agent's process has a capability token where a key
+would be; the gateway swaps in the real key, meters what each call used, and refuses calls once a
+budget is spent. Nothing of a request or an answer is logged or kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from daemon.clock import Clock
+from daemon.gateway.accounts import Accounts, Book, KeyChanged, SpentBy
+from daemon.gateway.caps import Caps, SpentToday
+from daemon.gateway.door import Door
+from daemon.gateway.record import Observe, Record
+from daemon.gateway.relay import Relay, Upstream
+from daemon.gateway.seats import Call, Seats
+from daemon.model import Health, Turn
+from daemon.ports import Refusal
+
+log = structlog.get_logger()
+
+GRACE_SECONDS = 1.0  # for the end of a connection whose answer is whole
+
+
+class ModelGateway:
+    """Implements the port `Gateway`, and is a service: `start` binds, `run` serves until cancelled.
+
+    `per_turn` and `daily` are US dollars (None: no limit). `book` is the ledger's; `spent_today`
+    is asked once at start for what was booked since the start of the UTC day, and `spent_by` for
+    what earlier attempts of a turn cost. `observe` hears of every call that ended, and
+    `key_changed` when the API begins (True) or ceases (False) to refuse our key.
+    """
+
+    def __init__(
+        self,
+        *,
+        upstream_url: str,
+        api_key: str,
+        clock: Clock,
+        book: Book,
+        per_turn: float | None,
+        daily: float | None,
+        spent_today: SpentToday,
+        observe: Observe,
+        spent_by: SpentBy | None = None,
+        key_changed: KeyChanged | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        upstream: Upstream | None = None,
+    ) -> None:
+        self._upstream = upstream or Upstream(upstream_url)
+        self._api_key = api_key
+        self._clock = clock
+        self._host, self._port = host, port
+        self._spent_today = spent_today
+        self._seats = Seats()
+        self._caps = Caps(clock, per_turn, daily)
+        self._record = Record(clock)
+        self._accounts = Accounts(
+            clock,
+            self._caps,
+            self._record,
+            book=book,
+            observe=observe,
+            spent_by=spent_by,
+            key_changed=key_changed,
+        )
+        self._door: Door | None = None
+        self._relay: Relay | None = None
+        self._runner: web.ServerRunner | None = None
+
+    # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """What an agent's process is given as its base URL."""
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        """Bind and serve. Started again it takes the same port, as processes know it by that.
+        Raises OSError, LedgerError.
+        """
+        if self._runner is not None:
+            return
+        await self._caps.load(self._spent_today)
+        self._relay = Relay(self._upstream, self._clock)
+        self._door = Door(self._seats, self._accounts, self._relay, self._api_key)
+        self._runner = web.ServerRunner(self._door.server(), shutdown_timeout=0.1)
+        try:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError:
+            await self.stop()
+            raise
+        self._port = self._runner.addresses[0][1]
+        log.info("gateway.started", port=self._port)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Cut off what is under way, and return when it is booked. Tokens stay good."""
+        runner, self._runner = self._runner, None
+        relay, self._relay = self._relay, None
+        door, self._door = self._door, None
+        if door is not None:
+            await _end(door.calls)
+        if runner is not None:
+            await runner.cleanup()
+        await self._accounts.flush()
+        if relay is not None:
+            await relay.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def health(self) -> Health:
+        return self._record.health(
+            spent_today=self._caps.spent_today,
+            tokens=len(self._seats),
+            blocked=self.blocked() is not None,
+        )
+
+    # --- the port -------------------------------------------------------------------------------
+
+    def issue(self) -> str:
+        return self._seats.issue()
+
+    def open_turn(self, token: str, turn: Turn) -> None:
+        """From now on calls with this token belong to this turn. A revoked token stays dead."""
+        seat = self._seats.find((token,))
+        if seat is not None:
+            seat.sitting = self._accounts.open(turn)
+
+    async def close_turn(self, token: str) -> Refusal | None:
+        """See the port. Calls under way are cut off. Raises LedgerError where one could not be
+        booked.
+        """
+        seat = self._seats.find((token,))
+        if seat is None or seat.sitting is None:
+            return None
+        sitting, seat.sitting = seat.sitting, None
+        await _end(sitting.calls)
+        if sitting.bookings:
+            await asyncio.wait(sitting.bookings)
+        for booking in sitting.bookings:
+            booking.result()
+        return sitting.purse.refusal
+
+    def revoke(self, token: str) -> None:
+        """The token is good for nothing any more; its calls under way are cut off."""
+        seat = self._seats.remove(token)
+        if seat is not None and seat.sitting is not None:
+            for call in seat.sitting.calls:
+                call.abort()
+
+    def blocked(self) -> Refusal | None:
+        return self._caps.blocked()
+
+
+async def _end(calls: set[Call]) -> None:
+    """Cut calls off, and return when they are settled. Those whose answer is whole may end."""
+    pending = {asyncio.ensure_future(call.done.wait()) for call in calls}
+    for call in calls:
+        if not call.finished:
+            call.abort()
+    if not pending:
+        return
+    _, late = await asyncio.wait(pending, timeout=GRACE_SECONDS)
+    for call in calls:
+        call.abort()
+    if late:
+        await asyncio.wait(late)
