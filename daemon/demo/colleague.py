@@ -22,8 +22,8 @@ FACTS: tuple[tuple[str, str], ...] = (
     (
         r"refund|return(ing|ed)?\b|send .* back|money back",
         (
-            "Goods can be returned within 30 days with the receipt. The money is back on the account "
-            "within 5 working days after the parcel has arrived."
+            "Goods can be returned within 30 days with the receipt. The money is back on the "
+            "account within 5 working days after the parcel has arrived."
         ),
     ),
     (
@@ -50,8 +50,8 @@ FACTS: tuple[tuple[str, str], ...] = (
     (
         r"password|\blog ?in\b|locked out|\bvpn\b|account",
         (
-            "A new password can be set at the sign-in page under 'Forgot password'; the link is valid "
-            "for one hour. If the account is locked, it opens again after 15 minutes."
+            "A new password can be set at the sign-in page under 'Forgot password'; the link is "
+            "valid for one hour. If the account is locked, it opens again after 15 minutes."
         ),
     ),
     (
@@ -71,8 +71,8 @@ FACTS: tuple[tuple[str, str], ...] = (
     (
         r"who are you|what can you do|\bhelp\b",
         (
-            "I am the desk's scripted stand-in: I answer a few questions (hours, returns, delivery, "
-            "invoices, leave, passwords) and can count things, write files and read them."
+            "I am the desk's scripted stand-in: I answer a few questions (hours, returns, "
+            "delivery, invoices, leave, passwords) and can count things, write files and read them."
         ),
     ),
     (r"\bthank(s| you)\b|\bthx\b", "You are welcome. I am here if there is more."),
@@ -85,6 +85,8 @@ FALLBACK = (
     "I have read your message and noted it. As a scripted stand-in I have no better answer to it; "
     "a real model would take it from here."
 )
+HEADING = re.compile(r"^\[[^\]\n]* \| [^\]\n]*\]\n|^Attachment .*\n|^Subject: ", re.MULTILINE)
+"""What `daemon/prompts.py` puts before a message's text."""
 NAME = r"[`'\"]?(?P<name>[\w][\w./-]*\.\w{1,8})[`'\"]?"
 WRITE = re.compile(
     rf"\b(?:write|save|create|put)\b.*?{NAME}(?:.*?\b(?:saying|with|containing|that says)\b"
@@ -108,9 +110,9 @@ def colleague(body: Mapping[str, Any]) -> Reply:
 
 def answer(prompt: str) -> str:
     """What the colleague says to a prompt that needs no tool."""
-    said = [text for pattern, text in FACTS if re.search(pattern, prompt, re.IGNORECASE)]
-    more_than_greeting = said[:2] if len(said) > 1 else said
-    return "\n\n".join(more_than_greeting) or FALLBACK
+    words = HEADING.sub("", prompt)
+    said = [text for pattern, text in FACTS if re.search(pattern, words, re.IGNORECASE)]
+    return "\n\n".join(said[:2]) or FALLBACK
 
 
 def _work(ask: Ask) -> Reply | None:

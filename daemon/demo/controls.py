@@ -44,6 +44,7 @@ class Faults:
     def __init__(self) -> None:
         self.waiting: list[Fault] = []
         self._cleared = asyncio.Event()
+        self._stuck = asyncio.Event()
 
     def add(self, fault: Fault) -> None:
         self.waiting.append(fault)
@@ -64,8 +65,15 @@ class Faults:
         self.waiting.clear()
         self._cleared.set()
         self._cleared = asyncio.Event()
+        self._stuck = asyncio.Event()
+
+    async def stuck(self, seconds: float = 30.0) -> None:
+        """Until a request hangs or stalls. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            await self._stuck.wait()
 
     async def until_cleared(self) -> None:
+        self._stuck.set()
         await self._cleared.wait()
 
 

@@ -13,6 +13,8 @@ tests: it does what the text of the *last* user prompt says, and nothing that hi
 Without `say` and `echo` the results of the tools are the text. A prompt is one text block: where
 the CLI puts several beside each other (a prompt again after a death, a note about an interrupt),
 only the last one counts. `<system-reminder>` parts and messages of the system role are skipped.
+A prompt of a later attempt (`AGAIN`) goes on where the one before stopped, as a real model does:
+tools that had a result then are not called again.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from typing import Any
 
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 WORKDIR = re.compile(r"Primary working directory: (.+)")
+AGAIN = re.compile(r"\AYour work on the messages below was interrupted.*?\n\n", re.DOTALL)
+"""How `daemon/prompts.py` begins the prompt of a later attempt; what follows is as before."""
 DIRECTIVE = re.compile(r"\[\[(say|tool|slow|echo)(?::|(?=]]))")
 
 
@@ -76,6 +80,7 @@ def read_ask(body: Mapping[str, Any]) -> Ask:
     """Read a Messages API request. Unknown kinds of blocks are skipped."""
     texts: list[str] = []
     results: list[ToolResult] = []
+    before: list[ToolResult] = []  # of earlier attempts at the same prompt
     workdir = None
     run_open = False  # the block before was a user text, too
     for role, block in _blocks(body):
@@ -83,6 +88,7 @@ def read_ask(body: Mapping[str, Any]) -> Ask:
         workdir = found[1].strip() if (found := WORKDIR.search(raw)) else workdir
         text = clean(raw)
         if role == "user" and text:
+            before = _done_before(text, texts, [*before, *results])
             if not run_open:
                 texts, results = [], []
             texts.append(text)
@@ -93,7 +99,15 @@ def read_ask(body: Mapping[str, Any]) -> Ask:
         elif role == "assistant":
             run_open = False
     tools = frozenset(str(tool.get("name")) for tool in body.get("tools") or ())
-    return Ask(tuple(texts), tuple(results), tools, workdir)
+    return Ask(tuple(texts), (*before, *results), tools, workdir)
+
+
+def _done_before(text: str, texts: list[str], results: list[ToolResult]) -> list[ToolResult]:
+    """The results that a prompt of a later attempt builds on; none for any other prompt."""
+    core = AGAIN.sub("", text)
+    if core == text or core not in {AGAIN.sub("", earlier) for earlier in texts}:
+        return []
+    return [result for result in results if not result.is_error]
 
 
 def clean(text: str) -> str:

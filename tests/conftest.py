@@ -1,0 +1,18 @@
+"""What holds for every test: nothing of the environment's Claude or Anthropic settings is seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+AMBIENT = ("ANTHROPIC_", "CLAUDE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ambient_settings() -> Iterator[None]:
+    """Take every ANTHROPIC_* and CLAUDE* variable out for the session, and put them back."""
+    taken = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(AMBIENT)}
+    yield
+    os.environ.update(taken)
