@@ -27,7 +27,7 @@ SIGTERM = 15
 # linux/landlock.h; these numbers are the same on every architecture.
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
-S_IFMT, S_IFDIR = 0o170000, 0o040000
+S_IFMT, S_IFDIR, S_IFLNK = 0o170000, 0o040000, 0o120000
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -182,7 +182,10 @@ def allow_path(rules: int, rule: str, on_plain_files: int, flags: int) -> None:
     rights, path = rule.split(" ", 1)
     allowed = int(rights)
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
-    if os.fstat(descriptor).st_mode & S_IFMT != S_IFDIR:
+    kind = os.fstat(descriptor).st_mode & S_IFMT
+    if kind == S_IFLNK:
+        raise OSError(f"{path} is a link")
+    if kind != S_IFDIR:
         allowed &= on_plain_files
     syscall(LANDLOCK_ADD_RULE, rules, RULE_PATH_BENEATH, struct.pack("=Qi", allowed, descriptor), 0)
     os.close(descriptor)

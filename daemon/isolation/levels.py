@@ -63,17 +63,17 @@ LEVELS: Mapping[str, Level] = {
 }
 
 
-def candidates(requested: str) -> tuple[Level, ...]:
+def candidates(requested: str, levels: Mapping[str, Level] = LEVELS) -> tuple[Level, ...]:
     """The levels to try, strongest first: for `auto` all with walls, else the one named.
 
     Raises WallError for a level that this version has not.
     """
     if requested == "auto":
-        walled = (level for level in LEVELS.values() if level.strength)
+        walled = (level for level in levels.values() if level.strength)
         return tuple(sorted(walled, key=lambda level: -level.strength))
-    if requested not in LEVELS:
-        raise WallError(f"isolation.level: {requested!r} is none of auto, {', '.join(LEVELS)}")
-    return (LEVELS[requested],)
+    if requested not in levels:
+        raise WallError(f"isolation.level: {requested!r} is none of auto, {', '.join(levels)}")
+    return (levels[requested],)
 
 
 def available_level(requested: str) -> Level:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.isolation.levels import LEVELS
+from daemon.isolation.levels import Level
 from daemon.isolation.walls import Grants
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -39,7 +39,7 @@ class Plan:
     but `SDK_VARIABLES` and `POSTROOM_PROCESS` (its own pid and start time).
     """
 
-    level: str
+    level: Level
     command: Path
     workdir: Path
     grants: Grants
@@ -52,7 +52,7 @@ class Plan:
     def for_conversation(
         cls,
         *,
-        level: str,
+        level: Level,
         command: Path,
         root: Path,
         gateway_port: int,
@@ -89,7 +89,7 @@ class Plan:
         pairs += (("limit", f"{name} {value}") for name, value in self.limits.items())
         pairs += (("keep", name) for name in SDK_VARIABLES)
         pairs += (("env", f"{name}={value}") for name, value in self.env.items())
-        pairs += LEVELS[self.level].walls(self.grants)
+        pairs += self.level.walls(self.grants)
         fields = [field for pair in pairs for field in pair]
         if any("\0" in field for field in fields):
             raise ValueError("a plan's words and values hold no NUL")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import WallError
-from daemon.isolation.levels import LEVELS, Level, available_level, candidates
+from daemon.isolation.levels import LEVELS, Level, candidates
 from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -32,8 +32,10 @@ TCP_FASTOPEN = 23  # linux/tcp.h
 MUST_WORK = frozenset(
     {"write and read the own workspace", "connect to the granted port", "run a program"}
 )
-REFUSALS = frozenset({"EACCES", "EPERM", "EXDEV", "ENOSYS"})
-"""What the walls answer. Any other error proves nothing: the way was not there to be shut."""
+REFUSALS = frozenset({"EACCES", "EPERM", "EXDEV", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT"})
+"""What the walls answer, or a kernel without that way. Any other error proves nothing: what the
+probe was to reach was not there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +80,23 @@ class Proof:
         return f"{self.level}: {shown or 'nothing was tried'}{more}"
 
 
-async def choose_level(requested: str, scratch: Path) -> tuple[Level, Proof | None]:
+async def choose_level(
+    requested: str, scratch: Path, levels: Mapping[str, Level] = LEVELS
+) -> tuple[Level, Proof | None]:
     """The level to run at: for `auto` the strongest that passes its proof, never `none`.
 
     `scratch` is a directory on the volume of the real workspaces; nothing is left in it. The proof
     is None at `none`. Raises WallError (exit 78) with a sentence for the operator.
     """
-    if requested == "none":
-        return LEVELS["none"], None
-    available_level(requested)
     reasons = []
-    for level in candidates(requested):
+    for level in candidates(requested, levels):
+        if not level.strength:
+            return level, None
         missing = level.missing()
-        if missing:
-            reasons.append(f"{level.name}: {missing}")
-            continue
-        proof = await prove(level, scratch)
-        if proof.holds:
+        proof = None if missing else await prove(level, scratch)
+        if proof and proof.holds:
             return level, proof
-        reasons.append(proof.sentence())
+        reasons.append(proof.sentence() if proof else f"{level.name}: {missing}")
     raise WallError(f"isolation.level = {requested!r}: no wall holds here ({'; '.join(reasons)})")
 
 
@@ -194,7 +194,7 @@ def _open_sockets(sockets: contextlib.ExitStack, directory: Path) -> dict[str, A
 def _plan(level: Level, scene: _Scene) -> Plan:
     """The plan of a real conversation, with an interpreter to read where the CLI would be."""
     plan = Plan.for_conversation(
-        level=level.name,
+        level=level,
         command=Path(sys.executable).resolve(),
         root=scene.own,
         gateway_port=scene.granted_port,
