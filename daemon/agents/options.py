@@ -1,0 +1,101 @@
+"""How an agent's CLI is started: its options and its environment. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_agent_sdk import ClaudeAgentOptions, McpSdkServerConfig
+
+from daemon.agents.tool_server import SERVER, full_name, tool_server
+from daemon.isolation.levels import Level
+from daemon.model import Profile, Trust, Workspace
+from daemon.ports import ToolGate, ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What all agents of a daemon share. Byte for byte the same prompt and tools within a profile
+    let their conversations share the model's prompt cache.
+
+    `level` is an isolation level that has been proven; `data_dir` is absolute. `max_line_bytes`
+    bounds one message of the CLI (the SDK's default of 1 MiB kills its reader: measured).
+    """
+
+    model: str
+    system_prompt: str
+    max_turns: int
+    level: Level
+    gateway_port: int
+    data_dir: Path
+    model_retries: int = 3
+    max_line_bytes: int = 32 << 20
+    start_seconds: float = 60.0
+
+
+def offered_tools(specs: Sequence[ToolSpec], profile: Profile) -> tuple[ToolSpec, ...]:
+    """Those of our tools that an agent gets: all of them, but a stranger's only what is named."""
+    if profile.trust is not Trust.PUBLIC:
+        return tuple(specs)
+    return tuple(spec for spec in specs if spec.name in profile.tools)
+
+
+def client_options(
+    settings: AgentSettings,
+    workspace: Workspace,
+    profile: Profile,
+    *,
+    launcher: Path,
+    resume: bool,
+    specs: Sequence[ToolSpec],
+    gate: ToolGate,
+    on_stderr: Callable[[str], None],
+) -> ClaudeAgentOptions:
+    """The options of one agent; why each is set: docs/agent.md."""
+    ours = offered_tools(specs, profile)
+    builtin = [name for name in profile.tools if name not in {spec.name for spec in specs}]
+    servers: dict[str, McpSdkServerConfig] = {}
+    if ours:
+        servers[SERVER] = McpSdkServerConfig(
+            type="sdk", name=SERVER, instance=tool_server(ours, gate)
+        )
+    return ClaudeAgentOptions(
+        resume=workspace.session if resume else None,
+        session_id=None if resume else workspace.session,
+        cwd=workspace.work,
+        cli_path=launcher,
+        model=settings.model,
+        system_prompt={"type": "custom", "prompt": settings.system_prompt, "snapshot": True},
+        tools=builtin,
+        # What is listed runs without asking, as the walls hold it; all else is denied.
+        allowed_tools=[*builtin, *map(full_name, ours)],
+        permission_mode="dontAsk",
+        setting_sources=[],  # nothing that lies in a workspace configures its agent
+        strict_mcp_config=True,
+        mcp_servers={**servers},
+        max_turns=settings.max_turns,
+        max_buffer_size=settings.max_line_bytes,
+        verbatim_prompts=True,  # what people write expands no @path and runs no /command
+        include_partial_messages=True,
+        stderr=on_stderr,
+        settings=json.dumps({"cleanupPeriodDays": 3650}),  # retention is the daemon's
+    )
+
+
+def agent_environment(settings: AgentSettings, token: str) -> Mapping[str, str]:
+    """What the plan adds to the variables that follow from the directories and the port."""
+    return {
+        "ANTHROPIC_API_KEY": token,
+        "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
+        "CLAUDE_CODE_MAX_RETRIES": str(settings.model_retries),
+        "API_TIMEOUT_MS": "120000",
+        "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "30000",
+        "MCP_TOOL_TIMEOUT": "60000",
+        # These start turns of their own, or make a later resume odd.
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        # What would make each request longer, or differ between conversations.
+        "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
+    }
