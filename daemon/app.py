@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.metadata
-import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,15 +25,18 @@ from daemon.delivery import Delivery
 from daemon.dispatcher import Dispatcher
 from daemon.endings import Endings
 from daemon.errors import PostroomError
+from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
 from daemon.httpd import Doors, application
 from daemon.intake import LedgerIntake
+from daemon.isolation.proof import choose_level
+from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, Health, HealthState, Profile, Trust, Turn
+from daemon.model import ConversationId, Health, HealthState, Profile, Trust, Turn, TurnId
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
 from daemon.pool import Pool, PoolSettings
-from daemon.ports import Agents, Connector
+from daemon.ports import Agents, Connector, Ledger
 from daemon.recovery import recover
 from daemon.signals import Signals, handled
 from daemon.supervisor import Serve, ServiceState, Supervisor
@@ -60,10 +63,9 @@ class _Flow:
 class Daemon:
     """One running daemon. Built by `open_daemon`; `run` lasts until it is told to stop."""
 
-    def __init__(self, config: Config, ledger: Any, gateway: Any, clock: Clock) -> None:
+    def __init__(self, config: Config, ledger: Ledger, clock: Clock) -> None:
         self.config = config
         self.ledger = ledger
-        self.gateway = gateway
         self.clock = clock
         self.metrics = Metrics()
         self.started_at = clock.monotonic()
@@ -73,6 +75,8 @@ class Daemon:
         self._flow_ready = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
         self.supervisor = Supervisor(clock, self.metrics)
+        self._data_dir = config.daemon.data_dir.resolve()
+        self.gateway = self._build_gateway()
         self.connectors = self._build_connectors()
         self.notifier = Notifier(
             ledger=ledger,
@@ -201,23 +205,57 @@ class Daemon:
         ).run()
 
     async def _open_agents(self) -> Agents:
-        """Import the SDK off the loop, prove the walls, and give the port. Raises WallError."""
-        from daemon import office  # noqa: PLC0415 - the SDK costs half a second: not before intake
-
-        opened = await asyncio.to_thread(
-            office.make_agents, self.config, self.gateway.port, self._tools()
+        """Import the SDK off the loop and prove the walls meanwhile. Raises WallError."""
+        importing = asyncio.to_thread(importlib.import_module, "daemon.office")
+        proving = choose_level(self.config.isolation.level, self._data_dir / "conversations")
+        office, (level, proof) = await asyncio.gather(importing, proving)
+        self.level = level.name
+        self.metrics.isolation_level.info({"level": level.name})
+        log.info("walls.proven", level=level.name, proof=proof.sentence() if proof else "none")
+        opened: Agents = office.open_agents(
+            self.config, level, self.gateway.port, all_tools(self.connectors)
         )
-        self.level = await office.prove_walls(self.config, self.gateway.port)
-        self.metrics.isolation_level.info({"level": self.level})
         return opened
 
     # --- wiring ---------------------------------------------------------------------------------
+
+    def _build_gateway(self) -> ModelGateway:
+        ledger, budgets = self.ledger, self.config.budgets
+
+        async def spent_today(since: float) -> float:
+            return await ledger.spent(since=since)
+
+        async def spent_by(turn: TurnId) -> float:
+            return await ledger.spent(turn=turn)
+
+        return ModelGateway(
+            upstream_url=self.config.agent.api_url,
+            api_key=self.config.agent.api_key.reveal(),
+            clock=self.clock,
+            book=ledger.book,
+            per_turn=budgets.per_turn,
+            daily=budgets.daily,
+            spent_today=spent_today,
+            spent_by=spent_by,
+            observe=self._observe_call,
+            key_changed=self._key_changed,
+        )
+
+    def _observe_call(self, call: CallObserved) -> None:
+        self.metrics.model_requests.labels(call.outcome.value).inc()
+        self.metrics.model_cost_usd.inc(call.cost)
+        for kind in ("input", "output", "cache_read", "cache_write"):
+            self.metrics.model_tokens.labels(kind).inc(getattr(call.usage, kind))
+
+    def _key_changed(self, refused: bool) -> None:
+        if refused:
+            self._spawn(self.notifier.tell("model-key", "the model's key is refused: set another"))
 
     def _build_connectors(self) -> Mapping[str, Connector]:
         around = Surroundings(
             clock=self.clock,
             outbox=self.ledger,
-            data_dir=self.config.daemon.data_dir,
+            data_dir=self._data_dir,
             operators=self.config.trust.operators,
         )
         return {
@@ -281,9 +319,6 @@ class Daemon:
 
     def _profile(self, trust: Trust) -> Profile:
         return Profile(trust, self.config.profiles.of(trust).tools)
-
-    def _tools(self) -> Any:
-        return all_tools(self.connectors)
 
     def _wake(self, conversation: ConversationId) -> None:
         if self._flow is not None:
@@ -412,17 +447,12 @@ async def run(config: Config) -> int:
 
     Raises DataDirBusy, LedgerError, WallError, ConfigError before anything is heard.
     """
-    began = time.monotonic()
-    from daemon.gateway import open_gateway  # noqa: PLC0415
-    from daemon.ledger import open_ledger  # noqa: PLC0415
-
     clock = SystemClock()
     ledger = await open_ledger(config.daemon.data_dir, clock)
     try:
-        gateway = open_gateway(config, ledger, clock)
-        daemon = Daemon(config, ledger, gateway, clock)
+        daemon = Daemon(config, ledger, clock)
         with handled(lambda: log.info("daemon.reload_asked")) as signals:
-            log.info("daemon.started", seconds=round(time.monotonic() - began, 3))
+            log.info("daemon.started", version=importlib.metadata.version("postroom"))
             return await daemon.run(signals)
     finally:
         await ledger.close()

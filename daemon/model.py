@@ -478,6 +478,16 @@ class Health:
     numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `postroom doctor` found of one part: pass, warn or fail, and how to mend it."""
+
+    part: str
+    state: HealthState
+    detail: str
+    mend: str = ""
+
+
 # --- ids ---------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from daemon.model import (
     Effect,
     EffectId,
     EffectKind,
+    Finding,
     Health,
     Identity,
     Inbound,
@@ -170,6 +171,15 @@ class OffersTools(Protocol):
         self, tool: str, arguments: JsonObject, key: str, turn: Turn
     ) -> NewEffect | str:
         """The effect of a call, or a sentence that tells the model why it was refused."""
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A connector that can try its own credentials and servers, for `postroom doctor`."""
+
+    async def diagnose(self, *, live: bool) -> tuple[Finding, ...]:
+        """Never raises; `live` allows what leaves a trace outside (a mail to oneself)."""
         ...
 
 

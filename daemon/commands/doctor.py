@@ -1,0 +1,174 @@
+"""`postroom doctor`: tries each part, and says for each how it stands and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+from collections.abc import Awaitable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import aiohttp
+import typer
+
+from daemon import config as configuration
+from daemon.clock import SystemClock
+from daemon.config import Config
+from daemon.errors import ConfigError, PostroomError, WallError
+from daemon.model import Finding, HealthState
+from daemon.plugin import Surroundings, load
+from daemon.ports import Connector, Diagnoses
+
+OK, WARN, FAIL = HealthState.PASS, HealthState.WARN, HealthState.FAIL
+_WORDS = {OK: "ok", WARN: "warn", FAIL: "fail"}
+MEMORY_EACH_MB = 400  # a live process at real work (agent-sdk: 250 to 400 MB)
+LOW_DISK_BYTES = 2 * 2**30
+LIVE_SECONDS = 30.0
+
+
+async def examine(path: Path | None, *, as_json: bool, live: bool) -> int:
+    """Print all findings; 1 when one of them is fail."""
+    try:
+        config = configuration.read(path)
+    except ConfigError as error:
+        return _print([Finding("configuration", FAIL, str(error), "postroom init")], as_json)
+    findings = [Finding("configuration", OK, str(configuration.find(path, os.environ) or "env"))]
+    findings += list(_machine(config))
+    try:
+        configuration.load_secrets(config, dict(os.environ))
+    except ConfigError as error:
+        findings.append(Finding("secrets", FAIL, str(error), "set it, then run this again"))
+        return _print(findings, as_json)
+    findings.append(Finding("secrets", OK, "all read"))
+    trials: list[Awaitable[tuple[Finding, ...]]] = [_walls(config), _model(config, live=live)]
+    trials += [_connector(config, name, live=live) for name in config.connectors]
+    for found in await asyncio.gather(*trials):
+        findings += found
+    return _print(findings, as_json)
+
+
+def _print(findings: list[Finding], as_json: bool) -> int:
+    if as_json:
+        rows = [{**asdict(found), "state": _WORDS[found.state]} for found in findings]
+        typer.echo(json.dumps({"findings": rows}, indent=2))
+    else:
+        for found in findings:
+            mend = f"  -> {found.mend}" if found.mend and found.state is not OK else ""
+            typer.echo(f"{_WORDS[found.state]:5} {found.part:22} {found.detail}{mend}")
+    return 1 if any(found.state is FAIL for found in findings) else 0
+
+
+def _machine(config: Config) -> Iterator[Finding]:
+    yield from _versions()
+    yield _data_dir(config.daemon.data_dir)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    wanted = config.pool.max_processes * MEMORY_EACH_MB
+    yield Finding(
+        "memory",
+        OK if wanted < memory else WARN,
+        f"{memory} MB here; {config.pool.max_processes} processes want about {wanted} MB",
+        "lower pool.max_processes",
+    )
+    for key in ("per_turn", "daily"):
+        if getattr(config.budgets, key) is None:
+            yield Finding(f"budgets.{key}", WARN, "no limit", f"set budgets.{key}")
+    if not config.daemon.notify:
+        yield Finding(
+            "daemon.notify", WARN, "nobody is told of troubles", 'as notify = ["slack:C0001"]'
+        )
+
+
+def _versions() -> Iterator[Finding]:
+    from daemon.commands.versions import versions
+
+    found = versions()
+    yield Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))
+    own = Path(__file__).resolve().parents[1] / "__init__.py"
+    import daemon
+
+    if Path(str(daemon.__file__)).resolve() != own:
+        yield Finding(
+            "package", FAIL, "the name `daemon` belongs to another package", "own environment"
+        )
+    if platform.libc_ver()[0] != "glibc":
+        yield Finding("libc", FAIL, "the claude CLI is built for glibc", "use a glibc system")
+
+
+def _data_dir(data_dir: Path) -> Finding:
+    part = "data_dir"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = data_dir / ".doctor"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        return Finding(part, FAIL, f"{data_dir}: {error.strerror}", "set daemon.data_dir")
+    free = shutil.disk_usage(data_dir).free
+    state = OK if free > LOW_DISK_BYTES else WARN
+    return Finding(part, state, f"{data_dir.resolve()}: {free // 2**20} MB free", "make room")
+
+
+async def _walls(config: Config) -> tuple[Finding, ...]:
+    from daemon.isolation.proof import choose_level
+
+    try:
+        scratch = config.daemon.data_dir.resolve() / "conversations"
+        level, proof = await choose_level(config.isolation.level, scratch)
+    except WallError as error:
+        return (Finding("isolation", FAIL, str(error), "a Linux kernel with Landlock, 6.12 up"),)
+    if proof is None:
+        return (Finding("isolation", WARN, "none: agents are not walled in", "use auto"),)
+    return (Finding("isolation", OK, proof.sentence() + f", level {level.name}"),)
+
+
+async def _model(config: Config, *, live: bool) -> tuple[Finding, ...]:
+    """An empty request costs nothing and shows whether the key is taken: 401 or 400."""
+    body: dict[str, object] = {}
+    if live:
+        hello = [{"role": "user", "content": "Say ok."}]
+        body = {"model": config.agent.model, "max_tokens": 1, "messages": hello}
+    headers = {"x-api-key": config.agent.api_key.reveal(), "anthropic-version": "2023-06-01"}
+    try:
+        timeout = aiohttp.ClientTimeout(total=LIVE_SECONDS)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            session.post(
+                f"{config.agent.api_url}/v1/messages", json=body, headers=headers
+            ) as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        mend = "check agent.api_url and the network"
+        return (Finding("model", FAIL, f"not reached: {type(error).__name__}", mend),)
+    if status in {401, 403}:
+        return (Finding("model", FAIL, f"the key is refused ({status})", "set agent.api_key"),)
+    if live and status != 200:
+        return (Finding("model", FAIL, f"a call was answered {status}", "see agent.model"),)
+    return (Finding("model", OK, "answered a call" if live else "reached, and the key is taken"),)
+
+
+async def _connector(config: Config, name: str, *, live: bool) -> tuple[Finding, ...]:
+    table = config.connectors[name]
+    around = Surroundings(
+        clock=SystemClock(),
+        outbox=_NothingSent(),
+        data_dir=config.daemon.data_dir.resolve(),
+        operators=config.trust.operators,
+    )
+    try:
+        connector: Connector = load(table.kind).build(name, table, around)
+        if not isinstance(connector, Diagnoses):
+            return (Finding(name, WARN, "this connector has no trial of its own"),)
+        return await connector.diagnose(live=live)
+    except PostroomError as error:
+        return (Finding(name, FAIL, str(error)),)
+
+
+class _NothingSent:
+    """The port `Outbox` for connectors that only try their credentials."""
+
+    async def count_sent(self, *_arguments: object, **_limits: object) -> int:
+        return 0
