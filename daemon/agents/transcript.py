@@ -148,8 +148,9 @@ class _Behind:
             self._take_assistant(entry, message)
         elif kind == "user":
             results = [b for b in _blocks(message) if b.get("type") == "tool_result"]
+            if not results:  # the next prompt, or the note that this one was interrupted
+                return False
             self._take_results(results)
-            return bool(results)
         return True
 
     def fate(self) -> PromptFate:
