@@ -1,0 +1,285 @@
+"""The Slack connector: wires its parts, runs them, and says how they are.
+
+An event's way: connection -> Bolt -> `_persist` -> parse -> intake.accept -> acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+from slack_bolt.adapter.socket_mode.async_internals import (
+    run_async_bolt_app,
+    send_async_response,
+)
+from slack_bolt.async_app import AsyncApp
+from slack_bolt.response import BoltResponse
+from slack_sdk.socket_mode.request import SocketModeRequest
+
+from connectors.slack import identity, outbound
+from connectors.slack.activity import Activity
+from connectors.slack.config import SlackTable
+from connectors.slack.connection import Connection, Timing
+from connectors.slack.inbound import Bot, Skipped, parse
+from connectors.slack.introductions import Introductions
+from connectors.slack.limits import Limited, Limiter
+from connectors.slack.people import People
+from connectors.slack.posts import Posts
+from connectors.slack.sockets import Handle, Sockets
+from connectors.slack.web import Web, answer_of
+from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
+from daemon.model import (
+    Answer,
+    Effect,
+    Health,
+    HealthState,
+    Identity,
+    JsonObject,
+    Message,
+    NewEffect,
+    Outcome,
+    Priority,
+    Receipt,
+    Sent,
+    Sighting,
+)
+from daemon.plugin import Surroundings
+from daemon.ports import Intake
+
+log = structlog.get_logger()
+
+PROOF_SECONDS = 12.0  # SURFACE: a hello, and a pong younger than this
+LOOK_APART_SECONDS = 2.0
+
+
+class SlackConnector:
+    """The ports Connector, ShowsActivity and Notifies for one app in one workspace."""
+
+    kind = "slack"
+    scheme = "slack"
+    priority = Priority.CHAT
+
+    def __init__(
+        self,
+        name: str,
+        table: SlackTable,
+        around: Surroundings,
+        *,
+        timing: Timing | None = None,
+        look_apart: float = LOOK_APART_SECONDS,
+    ) -> None:
+        self.name = name
+        self._table = table
+        self._clock = around.clock
+        self._kept = around.data_dir / name / "bot.json"
+        self._timing = timing or Timing()
+        self._web = Web(table)
+        self._limiter = Limiter(around.clock)
+        self._people = People(
+            clock=around.clock,
+            ask=self._users_info,
+            operators=around.operators,
+            answer_public=table.answer_public,
+        )
+        self._activity = Activity(web=self._web, limiter=self._limiter, clock=around.clock)
+        self._introductions = Introductions(
+            name=name, people=self._people, clock=around.clock, introduced=self._introduced
+        )
+        self._posts = Posts(
+            web=self._web,
+            limiter=self._limiter,
+            clock=around.clock,
+            team=lambda: self._activity.team,
+            standing=lambda: self._parked,
+            refused=self._token_refused,
+            look_apart=look_apart,
+        )
+        self._sockets: Sockets | None = None
+        self._intake: Intake | None = None
+        self._parked: str | None = None
+        self._refused: asyncio.Event = asyncio.Event()
+        self._detail = "starting"
+        self._events = 0
+
+    # --- life
+
+    async def run(self, intake: Intake, ready: Callable[[], None]) -> None:
+        """Until cancelled. Raises AuthenticationFailed when Slack refuses a token."""
+        self._intake, self._parked = intake, None
+        self._refused.clear()
+        try:
+            async with self._web.session() as http:
+                await self._serve(intake, ready, http)
+        except (AuthenticationFailed, BaseExceptionGroup) as failure:
+            error = _first(failure)
+            if isinstance(error, AuthenticationFailed):
+                self._parked = str(error)
+            raise error from None
+        finally:
+            self._sockets = None
+
+    async def _serve(
+        self, intake: Intake, ready: Callable[[], None], http: aiohttp.ClientSession
+    ) -> None:
+        token = self._table.bot_token.reveal()
+        bot = await asyncio.to_thread(identity.load, self._kept, token)
+        if bot is None:
+            # Without it a mention cannot be told from any other text.
+            await self._introduce_ourselves()
+        else:
+            self._we_are(bot)
+        self._sockets = sockets = Sockets(
+            web=self._web,
+            app_token=self._table.app_token.reveal(),
+            count=self._table.sockets,
+            timing=self._timing,
+            handle=self._bolt(),
+        )
+        async with asyncio.TaskGroup() as group:
+            if bot is not None:
+                group.create_task(self._introduce_ourselves(), name="slack auth.test")
+            group.create_task(sockets.run(http), name="slack sockets")
+            group.create_task(self._introductions.run(intake), name="slack introductions")
+            group.create_task(self._activity.renew(), name="slack statuses")
+            group.create_task(self._park_when_refused(), name="slack token")
+            await sockets.proven.wait()
+            ready()
+
+    async def _introduce_ourselves(self) -> None:
+        """auth.test until it answers; keep what it says. Raises AuthenticationFailed."""
+        bot, failures = None, 0
+        while bot is None:
+            try:
+                bot = await identity.ask(self._web)
+            except Unavailable as error:
+                failures += 1
+                self._detail = f"auth.test: {error}"
+                log.warning("bot.not_identified", connector=self.name, reason=str(error))
+                wait = min(0.5 * 2**failures, 30.0)
+                await self._clock.sleep(max(error.retry_after, wait))
+        self._we_are(bot)
+        await asyncio.to_thread(identity.save, self._kept, self._table.bot_token.reveal(), bot)
+
+    def _we_are(self, bot: Bot) -> None:
+        self._people.bot = bot
+        self._activity.team = bot.team
+        self._detail = ""
+
+    async def _park_when_refused(self) -> None:
+        await self._refused.wait()
+        raise AuthenticationFailed(self._parked)
+
+    def _token_refused(self, code: str) -> None:
+        self._parked = f"Slack refuses bot_token ({code})"
+        self._refused.set()
+
+    # --- in
+
+    def _bolt(self) -> Handle:
+        app = AsyncApp(
+            client=self._web.safe,
+            before_authorize=self._persist,
+            request_verification_enabled=False,
+            logger=self._web.logger,
+        )
+
+        async def handle(connection: Connection, request: SocketModeRequest) -> None:
+            began = time.time()
+            response = await run_async_bolt_app(app, request)
+            try:
+                await send_async_response(connection, request, response, began)
+            except ConnectionError:
+                log.info("event.not_acknowledged", connector=self.name)  # it comes again
+
+        return handle
+
+    async def _persist(self, body: dict[str, Any]) -> BoltResponse:
+        """Register, then acknowledge: the only Bolt hook with logic in it. It runs before any
+        call of the Web API, and ends the request. Not 200: Slack brings the event again.
+        """
+        self._events += 1
+        bot, intake = self._people.bot, self._intake
+        assert bot is not None  # noqa: S101 - no connection is opened before
+        assert intake is not None  # noqa: S101 - the same
+        item = parse(self.name, body, bot, self._people, self._activity.at_work)
+        if isinstance(item, Skipped):
+            log.debug("event.skipped", connector=self.name, reason=item.reason)
+            return BoltResponse(status=200, body="")
+        try:
+            registered = await intake.accept(item)
+        except (LedgerError, Unavailable) as error:
+            log.warning("event.not_registered", connector=self.name, reason=str(error))
+            return BoltResponse(status=500, body="")
+        if registered.outcome is Outcome.UNIDENTIFIED and isinstance(item, Message):
+            self._introductions.want(item.sender.id)
+        return BoltResponse(status=200, body="")
+
+    async def _users_info(self, user: str) -> Mapping[str, Any]:
+        team = self._activity.team
+        await self._limiter.enter(team, "users.info", patience=60.0)
+        try:
+            answer = await answer_of(self._web.safe.users_info(user=user))
+        except Limited as error:
+            self._limiter.close(team, "users.info", "", error.retry_after)
+            raise
+        found = answer.get("user")
+        return found if isinstance(found, Mapping) else {}
+
+    async def _introduced(self, found: Identity) -> None:
+        if found.refused:
+            await self._activity.clear_of(found.sender.rpartition(":")[2])
+
+    # --- out
+
+    async def compose(self, answer: Answer) -> tuple[NewEffect, ...]:
+        return outbound.compose(answer)
+
+    def compose_notice(self, key: str, address: str, text: str) -> NewEffect:
+        return outbound.compose_notice(self.name, key, address, text)
+
+    async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
+        return await self._posts.deliver(effect, sending)
+
+    async def find(self, effect: Effect) -> Sent | Sighting:
+        return await self._posts.find(effect)
+
+    async def show_activity(self, target: JsonObject, text: str) -> None:
+        await self._activity.show(target, text)
+
+    # --- health
+
+    def health(self) -> Health:
+        """Ready: one connection said hello and answered a ping in the last twelve seconds."""
+        proof = self._sockets.proof() if self._sockets else None
+        age = proof.pong_age if proof else None
+        ready = self._parked is None and age is not None and age < PROOF_SECONDS
+        numbers: dict[str, float | int | str | bool | None] = {
+            "sockets": proof.open if proof else 0,
+            "sockets_wanted": self._table.sockets,
+            "num_connections": proof.connections if proof else None,
+            "hello_age_seconds": _rounded(proof.hello_age if proof else None),
+            "opened": self._sockets.opened if self._sockets else 0,
+            "events": self._events,
+        }
+        if not ready:
+            trouble = self._sockets.trouble if self._sockets else ""
+            detail = self._parked or trouble or self._detail or "no connection has proven alive"
+            return Health(HealthState.FAIL, detail, ready=False, age=age, numbers=numbers)
+        detail = self._introductions.trouble or self._detail
+        state = HealthState.WARN if detail else HealthState.PASS
+        return Health(state, detail, ready=True, age=age, numbers=numbers)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first single failure of nested task groups: what the supervisor can judge."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _rounded(age: float | None) -> float | None:
+    return None if age is None else round(age, 1)

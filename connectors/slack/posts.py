@@ -1,0 +1,169 @@
+"""Carrying an effect out by chat.postMessage, and looking for one that may have arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from connectors.slack.limits import Limited, Limiter
+from connectors.slack.outbound import carries, post_arguments
+from connectors.slack.web import AUTH_CODES, Refused, Unanswered, Web, answer_of
+from daemon.clock import Clock
+from daemon.errors import Unavailable
+from daemon.model import (
+    Effect,
+    EffectKind,
+    NotNow,
+    Receipt,
+    Rejected,
+    Sent,
+    Sighting,
+    Unclear,
+)
+
+# Trying again cannot help: docs.slack.dev/reference/methods/chat.postMessage, "errors".
+PERMANENT = frozenset(
+    {
+        "account_inactive", "cannot_reply_to_message", "channel_is_limited_access",
+        "channel_not_found", "duplicate_channel_not_found", "invalid_arguments",
+        "invalid_blocks", "invalid_metadata_format", "invalid_metadata_schema", "is_archived",
+        "is_inactive", "markdown_text_conflict", "messages_tab_disabled", "metadata_too_large",
+        "msg_blocks_too_long", "msg_too_long", "no_text", "not_in_channel", "restricted_action",
+        "restricted_action_non_threadable_channel", "restricted_action_read_only_channel",
+        "restricted_action_thread_locked", "restricted_action_thread_only_channel",
+        "slack_connect_canvas_sharing_blocked", "team_not_found", "user_disabled", "user_not_found",
+    }
+)  # fmt: skip
+PATIENCE_SECONDS = 2.0  # a post waits here so long for its turn; if it takes longer, in the outbox
+PARKED_SECONDS = 60.0
+MARGIN_SECONDS = 600.0  # our clock and Slack's may differ: what is looked for may look older
+MAX_PAGES = 20
+
+
+class Posts:
+    """`standing` is None, or why no call can work now; `refused` is told of a refused token.
+
+    `look_apart` seconds lie between the two looks: a post may be read back only after a moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        web: Web,
+        limiter: Limiter,
+        clock: Clock,
+        team: Callable[[], str],
+        standing: Callable[[], str | None],
+        refused: Callable[[str], None],
+        look_apart: float,
+    ) -> None:
+        self._web = web
+        self._limiter = limiter
+        self._clock = clock
+        self._team = team
+        self._standing = standing
+        self._refused = refused
+        self._look_apart = look_apart
+        self._direct: dict[str, str] = {}
+
+    async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
+        if effect.kind not in (EffectKind.POST, EffectKind.NOTICE):
+            return Rejected(f"Slack carries out no {effect.kind.value}")
+        if (reason := self._standing()) is not None:
+            return NotNow(reason, PARKED_SECONDS)
+        try:
+            channel = await self._channel(effect)
+            await self._limiter.enter(
+                self._team(), "chat.postMessage", channel, patience=PATIENCE_SECONDS
+            )
+        except Refused as error:
+            return self._refusal(error)
+        except Unavailable as error:
+            return NotNow(str(error), error.retry_after)
+        await sending()
+        return await self._post(effect, channel)
+
+    async def _post(self, effect: Effect, channel: str) -> Receipt:
+        arguments = post_arguments(effect, channel)
+        try:
+            answer = await answer_of(self._web.once.chat_postMessage(**arguments))
+        except Limited as error:
+            self._limiter.close(self._team(), "chat.postMessage", channel, error.retry_after)
+            return NotNow(str(error), error.retry_after)
+        except Refused as error:
+            return self._refusal(error)
+        except Unanswered as error:
+            return Unclear(str(error)) if error.sent else NotNow(str(error), 0.0)
+        ts = answer.get("ts")
+        return Sent(ts) if isinstance(ts, str) else Unclear("Slack named no ts")
+
+    def _refusal(self, error: Refused) -> Receipt:
+        if error.code in AUTH_CODES:
+            self._refused(error.code)
+        if error.code in PERMANENT:
+            return Rejected(str(error))
+        return NotNow(str(error), PARKED_SECONDS if error.code in AUTH_CODES else 0.0)
+
+    async def _channel(self, effect: Effect) -> str:
+        """Where it goes; for a user's id their direct messages are opened."""
+        address = str(effect.target.get("channel", ""))
+        if not address.startswith(("U", "W")):
+            return address
+        if address not in self._direct:
+            await self._limiter.enter(self._team(), "conversations.open", patience=PATIENCE_SECONDS)
+            answer = await answer_of(self._web.safe.conversations_open(users=address))
+            channel = answer.get("channel")
+            if not isinstance(channel, Mapping) or not isinstance(channel.get("id"), str):
+                raise Unanswered("Slack's answer makes no sense", sent=False)
+            self._direct[address] = channel["id"]
+        return self._direct[address]
+
+    async def find(self, effect: Effect) -> Sent | Sighting:
+        """Read back twice: only what neither look shows is absent. Raises Unavailable."""
+        try:
+            found = await self._look(effect)
+            if found is None:
+                await self._clock.sleep(self._look_apart)
+                found = await self._look(effect)
+        except Refused as error:
+            if error.code == "thread_not_found":  # nothing hangs from a thread that is not there
+                return Sighting.ABSENT
+            if error.code in PERMANENT or error.code == "missing_scope":
+                return Sighting.UNKNOWN
+            raise Unanswered(str(error)) from error
+        return Sighting.ABSENT if found is None else Sent(found)
+
+    async def _look(self, effect: Effect) -> str | None:
+        """The ts of the post that carries the effect's id, from shortly before it first went."""
+        channel = await self._channel(effect)
+        began = effect.started_at if effect.started_at is not None else effect.created_at
+        arguments: dict[str, Any] = {
+            "channel": channel,
+            "oldest": f"{max(began - MARGIN_SECONDS, 0):.6f}",
+            "include_all_metadata": True,
+            "limit": 200,
+        }
+        thread = effect.target.get("thread_ts")
+        for _ in range(MAX_PAGES):
+            answer = await self._read(arguments, str(thread) if thread else None)
+            messages = answer.get("messages")
+            for message in messages if isinstance(messages, list) else []:
+                if carries(message, effect) and isinstance(message.get("ts"), str):
+                    return str(message["ts"])
+            paging = answer.get("response_metadata")
+            cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else None
+            if not cursor:
+                return None
+            arguments["cursor"] = cursor
+        raise Unanswered("there is more to read than can be read")
+
+    async def _read(self, arguments: Mapping[str, Any], thread: str | None) -> dict[str, Any]:
+        method = "conversations.replies" if thread else "conversations.history"
+        await self._limiter.enter(self._team(), method, patience=30.0)
+        try:
+            if thread:
+                return await answer_of(self._web.safe.conversations_replies(ts=thread, **arguments))
+            return await answer_of(self._web.safe.conversations_history(**arguments))
+        except Limited as error:
+            self._limiter.close(self._team(), method, "", error.retry_after)
+            raise
