@@ -72,6 +72,7 @@ class ModelGateway:
             spent_by=spent_by,
             key_changed=key_changed,
         )
+        self._starting = asyncio.Lock()
         self._door: Door | None = None
         self._relay: Relay | None = None
         self._runner: web.ServerRunner | None = None
@@ -91,8 +92,11 @@ class ModelGateway:
         """Bind and serve. Started again it takes the same port, as processes know it by that.
         Raises OSError, LedgerError.
         """
-        if self._runner is not None:
-            return
+        async with self._starting:
+            if self._runner is None:
+                await self._start()
+
+    async def _start(self) -> None:
         await self._caps.load(self._spent_today)
         self._relay = Relay(self._upstream, self._clock)
         self._door = Door(self._seats, self._accounts, self._relay, self._api_key)

@@ -16,12 +16,11 @@ from daemon.model import Usage
 
 BYTES_PER_TOKEN = 4
 """For what no usage says: a cut answer, a prompt whose answer never came."""
-FRAME_BYTES = 82
-"""What stands around the text in a `content_block_delta` line of the API (measured)."""
 MAX_LINE = 1 << 20
 MAX_BODY = 8 << 20
 
-_READ = {b"message_start", b"message_delta", b"message_stop", b"error"}
+_SKIPPED = {b"ping", b"content_block_start", b"content_block_stop"}
+_CONTENT = ("text", "thinking", "partial_json", "signature")
 
 
 @dataclass(slots=True)
@@ -38,7 +37,7 @@ class Reading:
     error: str = ""
     """The type of an error that came within a stream."""
     streamed: int = 0
-    """Bytes of content so far, about."""
+    """Length of the content so far."""
     input: int = 0
     output: int = 0
     cache_read: int = 0
@@ -126,29 +125,27 @@ class StreamMeter:
 
     def _take_line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
-            if self._event == b"content_block_delta":
-                self.reading.streamed += max(0, len(line) - FRAME_BYTES)
-            elif not self._event or self._event in _READ:
-                self._take_data(line)
+            if self._event not in _SKIPPED:
+                self._take_data(line[5:])
         elif line.startswith(b"event:"):
             self._event = line[6:].strip()
         elif not line.strip():
             self._event = b""
 
-    def _take_data(self, line: bytes) -> None:
-        data = _parse(line[5:])
+    def _take_data(self, text: bytes) -> None:
+        data = _parse(text)
         if not isinstance(data, Mapping):
             return
         reading, kind = self.reading, data.get("type")
-        if kind == "message_start":
+        if kind == "content_block_delta":
+            reading.streamed += _length(data.get("delta"))
+        elif kind == "message_start":
             reading.take_message(data.get("message"))
         elif kind == "message_delta":
             reading.take(data.get("usage"))
-            reading.final = isinstance(data.get("usage"), Mapping)
+            reading.final = reading.final or isinstance(data.get("usage"), Mapping)
         elif kind == "message_stop":
             reading.finished = True
-        elif kind == "content_block_delta":
-            reading.streamed += max(0, len(line) - FRAME_BYTES)
         elif kind == "error":
             error = data.get("error")
             reading.error = str(error.get("type")) if isinstance(error, Mapping) else "error"
@@ -164,6 +161,7 @@ class BodyMeter:
 
     def feed(self, chunk: bytes) -> None:
         self._size += len(chunk)
+        self.reading.streamed = self._size
         if self._size <= MAX_BODY:
             self._parts.append(chunk)
 
@@ -180,6 +178,13 @@ def _parse(data: bytes) -> object:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def _length(delta: object) -> int:
+    """How much content a delta carries. The frame tells nothing: the API pads it with spaces."""
+    if not isinstance(delta, Mapping):
+        return 0
+    return sum(len(part) for name in _CONTENT if isinstance(part := delta.get(name), str))
 
 
 def _count(values: Mapping[str, object], key: str, before: int) -> int:
