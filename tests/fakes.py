@@ -36,12 +36,14 @@ class RecordingIntake:
     """The port `Intake`, in memory: keeps what was accepted, tells duplicates apart by their keys.
 
     `failures` is how many of the next `accept` calls raise LedgerError and register nothing.
-    `gate`, while it is set, holds each `accept` back before anything is registered.
+    `gate`, while there is one, holds each `accept` back before anything is registered; `begun`
+    counts the calls that have begun.
     `waiting` are the senders that `unidentified` names, `conversations` what is found by a name.
     """
 
     failures: int = 0
     gate: asyncio.Event | None = None
+    begun: int = 0
     waiting: tuple[str, ...] = ()
     conversations: dict[str, KnownConversation] = field(default_factory=dict)
     items: list[Inbound] = field(default_factory=list)
@@ -53,6 +55,8 @@ class RecordingIntake:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def accept(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
+        self.begun += 1
+        self._tell()
         if self.gate is not None:
             await self.gate.wait()
         if self.failures:
