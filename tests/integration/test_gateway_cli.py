@@ -1,0 +1,101 @@
+"""The real CLI works through the gateway, and takes its refusals as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import claude_agent_sdk
+import pytest
+
+from daemon.gateway import Outcome
+from daemon.ports import Refusal
+from tests.integration.gateway_help import KEY, MODEL, Book, Rig, rig, turn
+
+CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
+HELLO = "[[say:good morning]]"
+
+pytestmark = [pytest.mark.cli, pytest.mark.skipif(not CLI.exists(), reason="no bundled CLI")]
+
+
+async def run(world: Rig, token: str, home: Path, prompt: str = HELLO) -> dict[str, Any]:
+    """One turn of the CLI in print mode, with an environment of nothing but this."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "CLAUDE_CONFIG_DIR": str(home / "config"),
+        "TMPDIR": str(home),
+        "ANTHROPIC_BASE_URL": world.gateway.url,
+        "ANTHROPIC_API_KEY": token,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "2",
+    }
+    arguments = ["-p", prompt, "--model", MODEL, "--output-format", "json", "--tools", ""]
+    process = await asyncio.create_subprocess_exec(
+        str(CLI),
+        *arguments,
+        cwd=home,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(90):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+async def test_a_turn_of_the_cli_is_answered_and_metered(tmp_path: Path) -> None:
+    async with rig() as world:
+        token = world.token(turn())
+        said = await run(world, token, tmp_path)
+        assert (said["result"], said["is_error"]) == ("good morning", False)
+        assert await world.gateway.close_turn(token) is None
+        sent = world.model.journal[0]
+        assert sent.headers["x-api-key"] == KEY
+        assert token not in json.dumps([dict(sent.headers), sent.body])
+        assert sent.headers["anthropic-beta"]
+        call = world.book.calls[0]
+        assert call.usage.output == sent.usage["output_tokens"]
+        assert call.cost == pytest.approx(said["total_cost_usd"])
+
+
+async def test_a_spent_budget_ends_the_turn_at_once(tmp_path: Path) -> None:
+    async with rig(daily=1.0, book=Book(before=5.0)) as world:
+        token = world.token(turn())
+        began = time.monotonic()
+        said = await run(world, token, tmp_path)
+        assert said["is_error"]
+        assert said["api_error_status"] == 403
+        assert time.monotonic() - began < 30
+        assert await world.gateway.close_turn(token) == Refusal("daily")
+        assert world.outcomes().count(Outcome.REFUSED) == 1
+
+
+async def test_a_refused_key_ends_the_turn_at_once_instead_of_being_repeated(
+    tmp_path: Path,
+) -> None:
+    async with rig(api_key="sk-ant-withdrawn") as world:
+        said = await run(world, world.token(turn()), tmp_path)
+        assert said["is_error"]
+        assert said["api_error_status"] == 403
+        assert len(world.model.journal) == 1
+        assert world.keys == [True]
+
+
+async def test_a_busy_api_is_asked_again_by_the_cli(tmp_path: Path) -> None:
+    async with rig() as world:
+        world.model.fail(529, retry_after=0)
+        said = await run(world, world.token(turn()), tmp_path)
+        assert said["result"] == "good morning"
+        assert world.outcomes() == [Outcome.OVERLOADED, Outcome.OK]
