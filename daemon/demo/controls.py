@@ -133,7 +133,7 @@ class Gate:
 class Entry:
     """One request in the journal. `outcome` changes once, when its answer has ended:
 
-    `finished`, `cut by the client`, `cut by the model`, or `status N` for an error.
+    `finished`, `cut by the client`, `cut by the model`, `malformed`, or `status N` for an error.
     """
 
     number: int

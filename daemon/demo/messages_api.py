@@ -65,10 +65,14 @@ def complaint(body: Any) -> str | None:
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
         return "messages: at least one message is required"
+    if not all(isinstance(message, dict) for message in messages):
+        return "messages: Input should be a valid dictionary"
     open_calls: set[str] = set()
     for index, message in enumerate(m for m in messages if m.get("role") != "system"):
         content = message.get("content")
         blocks = content if isinstance(content, list) else []
+        if not all(isinstance(block, dict) for block in blocks):
+            return f"messages.{index}.content: Input should be a valid dictionary"
         answered = {b.get("tool_use_id") for b in blocks if b.get("type") == "tool_result"}
         if open_calls - answered:
             return f"messages.{index}: `tool_use` ids were found without `tool_result` blocks"

@@ -6,17 +6,8 @@
         entry = await gate.arrived()
         gate.release()
 
-As a process of its own: `python -m daemon.demo.model --port N --journal FILE`. Over HTTP, beside
-`POST /v1/messages` and `/v1/messages/count_tokens`:
-
-    GET  /_/journal?since=N&bodies=1   the requests from number N on, as JSON
-    POST /_/control                    {"fault": {"kind": "status", "status": 429, "times": 2}}
-                                       {"clear": true}    {"pace": SECONDS_PER_PIECE}
-                                       {"hold": {"text": "...", "where": "headers"}}: a gate's id
-                                       {"await": ID}: answers when that gate holds a request
-                                       {"release": ID}
-
-What scripts see and answer, and the directives that tests write into prompts: `script.py`.
+As a process of its own: `python -m daemon.demo.model --port N --journal FILE`. What a checker does
+over HTTP: `remote.py`. What scripts see and answer, and the directives of tests: `script.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +34,7 @@ from daemon.demo.messages_api import (
     frames,
     message_body,
 )
+from daemon.demo.remote import remote_routes
 from daemon.demo.script import Reply, Script, read_ask
 
 LABEL = {"x-stand-in": "scripted"}
@@ -69,7 +61,7 @@ class StandInModel:
         self.faults = Faults()
         self._port, self._api_key = port, api_key
         self._log = Journal(journal_file, bodies=bodies)
-        self._gates: list[Gate] = []
+        self.gates: list[Gate] = []
         self._cache = PromptCache()
         self._runner: web.AppRunner | None = None
         self._closing = False
@@ -87,8 +79,7 @@ class StandInModel:
         app.router.add_get("/", _about)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
-        app.router.add_get("/_/journal", self._show_journal)
-        app.router.add_post("/_/control", self._control)
+        app.router.add_routes(remote_routes(self))
         # Cancelled handlers are how a client that went away is seen while nothing is written.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
@@ -115,7 +106,7 @@ class StandInModel:
     ) -> Gate:
         """Hold the requests with this in their last prompt (and so many tool results after it)."""
         gate = Gate(text, where, tool_results)
-        self._gates.append(gate)
+        self.gates.append(gate)
         return gate
 
     def fail(
@@ -127,7 +118,7 @@ class StandInModel:
     def clear(self) -> None:
         """End all faults and gates."""
         self.faults.clear()
-        for gate in self._gates:
+        for gate in self.gates:
             gate.release()
 
     async def requests(self, text: str = "", count: int = 1, seconds: float = 30) -> list[Entry]:
@@ -212,13 +203,14 @@ class StandInModel:
                 first = False
                 await self._pass_gates(entry, "stream")
                 if fault:
-                    await self._go_wrong(response, fault)
+                    await self._go_wrong(response, entry, fault)
                     break
         await response.write_eof()
         return response
 
-    async def _go_wrong(self, response: web.StreamResponse, fault: Fault) -> None:
+    async def _go_wrong(self, response: web.StreamResponse, entry: Entry, fault: Fault) -> None:
         if fault.kind == "malformed":
+            self._log.end(entry, "malformed")
             await response.write(b'event: content_block_delta\ndata: {"type": "content_bl\n\n')
             return
         if fault.kind == "stall":
@@ -226,40 +218,13 @@ class StandInModel:
         raise _CutError(response)
 
     async def _pass_gates(self, entry: Entry, where: Where) -> None:
-        for gate in list(self._gates):
+        for gate in list(self.gates):
             if gate.fits(entry, where):
                 await gate.hold(entry)
 
     async def _count_tokens(self, request: web.Request) -> web.Response:
         text = await request.text()
         return web.json_response({"input_tokens": count_tokens(text)}, headers=_headers())
-
-    async def _show_journal(self, request: web.Request) -> web.Response:
-        since, bodies = int(request.query.get("since", "1")), request.query.get("bodies") == "1"
-        entries = [e.describe(bodies=bodies) for e in self.journal if e.number >= since]
-        return web.json_response({"stand_in": "scripted", "requests": entries})
-
-    async def _control(self, request: web.Request) -> web.Response:
-        told: dict[str, Any] = await request.json()
-        said: dict[str, Any] = {}
-        if told.get("clear"):
-            self.clear()
-        if "pace" in told:
-            self.pace = float(told["pace"])
-        if "fault" in told:
-            self.faults.add(Fault(**told["fault"]))
-        if "hold" in told:
-            self.hold(**told["hold"])
-            said["gate"] = len(self._gates)
-        if "await" in told:
-            entry = await self._gates[int(told["await"]) - 1].arrived(
-                float(told.get("seconds", 30))
-            )
-            said["number"] = entry.number
-        if "release" in told:
-            self._gates[int(told["release"]) - 1].release()
-        said["faults"] = len(self.faults.waiting)
-        return web.json_response({**said, "gates": [gate.describe() for gate in self._gates]})
 
 
 class _CutError(Exception):

@@ -214,6 +214,22 @@ async def test_a_malformed_stream_holds_what_is_no_json(
     _, raw = await post(http, model, request_body("hello"))
     with pytest.raises(json.JSONDecodeError):
         events(raw)
+    assert model.journal[0].outcome == "malformed"
+
+
+ODD = [{"role": "user", "content": ["x"]}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], {}, {"messages": "x"}, request_body(messages=["x"]), request_body(messages=ODD)],
+)
+async def test_an_unusable_request_is_a_400(
+    model: StandInModel, http: aiohttp.ClientSession, body: Any
+) -> None:
+    answer, raw = await post(http, model, body)
+    assert answer.status == 400
+    assert json.loads(raw)["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("kind", ["hang", "stall"])
