@@ -56,6 +56,7 @@ LEVELS: Mapping[str, Level] = {
             gaps=(
                 "TCP to the gateway's port number on any host, as Landlock has no addresses",
                 "names, sizes and modes of files under the same uid (stat, chmod, utime)",
+                "numbers of processes, memory (the pool recycles large trees) and disk space",
                 "one shared kernel",
             ),
         ),

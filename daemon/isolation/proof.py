@@ -27,6 +27,7 @@ from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
 
 PROBE = Path(__file__).with_name("probe.py")
 DEADLINE_SECONDS = 15.0
+OLD_SCENE_SECONDS = 600.0
 TCP_FASTOPEN = 23  # linux/tcp.h
 
 MUST_WORK = frozenset(
@@ -128,6 +129,7 @@ class _Scene:
 @contextlib.contextmanager
 def _scene(scratch: Path) -> Iterator[_Scene]:
     scratch.mkdir(parents=True, exist_ok=True)
+    _remove_old_scenes(scratch)
     top = Path(tempfile.mkdtemp(prefix="proof-", dir=scratch))
     # Unix paths are at most 107 bytes: these lie in a short place, as granted as any other.
     short = Path(tempfile.mkdtemp(prefix="pr-"))
@@ -155,6 +157,14 @@ def _scene(scratch: Path) -> Iterator[_Scene]:
         shared.unlink(missing_ok=True)
         shutil.rmtree(short, ignore_errors=True)
         shutil.rmtree(top, ignore_errors=True)
+
+
+def _remove_old_scenes(scratch: Path) -> None:
+    """Those of proofs that were killed; a young one may be at work (`doctor` beside a daemon)."""
+    for scene in scratch.glob("proof-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scene.stat().st_mtime > OLD_SCENE_SECONDS:
+                shutil.rmtree(scene)
 
 
 def _tcp_listener() -> socket.socket:

@@ -37,6 +37,15 @@ async def test_landlock_level_holds(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path), "nothing is left behind"  # noqa: PTH208
 
 
+async def test_scene_of_a_killed_proof_is_removed(tmp_path: Path) -> None:
+    old, young = tmp_path / "proof-old", tmp_path / "proof-young"
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (0, 0))
+    await prove(LEVELS["landlock"], tmp_path)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 async def test_every_way_is_open_without_walls(tmp_path: Path) -> None:
     proof = await prove(LEVELS["none"], tmp_path)
     assert not proof.holds
