@@ -65,22 +65,25 @@ def complaint(body: Any) -> str | None:
     messages = body["messages"]
     if not isinstance(messages, list) or not messages:
         return "messages: at least one message is required"
-    if not all(isinstance(message, dict) for message in messages):
-        return "messages: Input should be a valid dictionary"
-    open_calls: set[str] = set()
-    for index, message in enumerate(m for m in messages if m.get("role") != "system"):
-        content = message.get("content")
+    for index, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) else None
         blocks = content if isinstance(content, list) else []
-        if not all(isinstance(block, dict) for block in blocks):
-            return f"messages.{index}.content: Input should be a valid dictionary"
-        answered = {b.get("tool_use_id") for b in blocks if b.get("type") == "tool_result"}
-        if open_calls - answered:
+        if not content or not all(isinstance(block, dict) for block in blocks):
+            return f"messages.{index}: content must be a non-empty text or list of blocks"
+    return _unpaired([message for message in messages if message.get("role") != "system"])
+
+
+def _unpaired(messages: list[dict[str, Any]]) -> str | None:
+    """The complaint of a tool call without its result in the next message, or of the reverse."""
+    calls: set[str] = set()
+    for index, message in enumerate(messages):
+        blocks = message["content"] if isinstance(message["content"], list) else []
+        results = {b.get("tool_use_id") for b in blocks if b.get("type") == "tool_result"}
+        if calls - results:
             return f"messages.{index}: `tool_use` ids were found without `tool_result` blocks"
-        if answered - open_calls:
+        if results - calls:
             return f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks"
-        if not content:
-            return f"messages.{index}: content must be non-empty"
-        open_calls = {b.get("id") for b in blocks if b.get("type") == "tool_use"}
+        calls = {b.get("id", "") for b in blocks if b.get("type") == "tool_use"}
     return None
 
 
