@@ -287,7 +287,14 @@ class Pool:
     async def start(self, turn: Turn) -> Live:
         """Bring up a process for a turn whose conversation has none. Raises StartFailed."""
         reason = "resume" if self._agents.has_transcript(turn.workspace) else "new"
-        return await self._start(turn.workspace, self._profiles(turn.trust), reason)
+        profile = self._profiles(turn.trust)
+        try:
+            return await self._start(turn.workspace, profile, reason)
+        except StartFailed as error:
+            if not error.fields.get("resume_refused"):
+                raise
+            log.warning("agent.resume_refused", conversation=turn.conversation)
+            return await self._start(turn.workspace, profile, "new")  # told what was said before
 
     async def _start(self, workspace: Workspace, profile: Profile, reason: str) -> Live:
         token, gate = self._gateway.issue(), self._make_gate()

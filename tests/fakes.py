@@ -1,7 +1,5 @@
 """Fakes behind the ports of daemon/ports.py, for the tests of several parts."""
 
-# ruff: noqa: ARG002 - the arguments are the port's
-
 from __future__ import annotations
 
 import asyncio

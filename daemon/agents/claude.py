@@ -69,6 +69,8 @@ class ClaudeAgents:
         # Two processes on one session both succeed, and fork its transcript (measured).
         await self._end_recorded(workspace)
         resume, stderr = self.has_transcript(workspace), StderrLog(workspace.id)
+        if not resume:
+            self._transcript(workspace).set_aside()  # an empty file, or something else in its place
         client = ClaudeSDKClient(
             client_options(
                 self._settings,

@@ -120,6 +120,8 @@ class ScriptedAgents:
         self.script: Script = script or (lambda _: [Say("ok")])
         self.on_start: Callable[[Start], Awaitable[None]] | None = None
         """Awaited in every start: may wait, or raise StartFailed."""
+        self.on_sync: Callable[[], None] | None = None
+        """Called in a thread after a turn was answered and before its end is written."""
         self.starts: list[Start] = []
         self.prompts: list[Prompt] = []
         """Every prompt sent, also those whose uuid was taken for done."""
@@ -167,8 +169,10 @@ class ScriptedAgents:
     def has_transcript(self, workspace: Workspace) -> bool:
         return bool(_load(workspace))
 
-    def sync(self, workspace: Workspace) -> None:
-        """Nothing to do: the sessions of a script need not outlive the machine."""
+    def sync(self, workspace: Workspace) -> None:  # noqa: ARG002 - the port's
+        """The sessions of a script need not outlive the machine; `on_sync` may hold this up."""
+        if self.on_sync is not None:
+            self.on_sync()
 
     def processes(self) -> Mapping[str, ProcessRef]:
         live = {agent.workspace.id: agent.process for agent in self.agents if agent.alive}

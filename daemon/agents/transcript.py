@@ -72,12 +72,15 @@ class TranscriptFile:
                 os.close(folder)
 
     def set_aside(self) -> None:
-        """Keep an unusable transcript under another name, so that the session begins anew."""
-        folder = self._open_folder()
-        try:
-            os.rename(self._name, f"{self._name}.refused", src_dir_fd=folder, dst_dir_fd=folder)
-        finally:
-            os.close(folder)
+        """Keep an unusable transcript under another name, so that the session can begin anew: the
+        CLI refuses a new session where there is a file of its id, even an empty one (measured).
+        """
+        with contextlib.suppress(FileNotFoundError):
+            folder = self._open_folder()
+            try:
+                os.replace(self._name, f"{self._name}.unusable", src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                os.close(folder)
 
     def _open_folder(self) -> int:
         return open_folder(str(self.workspace.root), self._folders)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from daemon.demo.model import StandInModel
+from daemon.demo.process import DaemonProcess
 from daemon.demo.script import directed
 from daemon.demo.slack import Delivering, StandInSlack
-from tests.daemon_process import DaemonProcess
 
 MODEL_KEY = "sk-ant-stand-in-key-of-the-tests"
 

@@ -1,4 +1,7 @@
-"""The installed `postroom run` as a process of its own, on a configuration of a test."""
+"""The installed `postroom run` as a process of its own: for the demo, the tests and the benchmark.
+
+It gets an explicit environment and nothing ambient: its own HOME, the secrets that are given.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-
-COMMAND = Path(sys.executable).with_name("postroom")
 
 
 def free_port() -> int:
@@ -46,6 +47,10 @@ def write_config(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+class DaemonTrouble(Exception):
+    """The daemon did not do what was waited for; the text holds the end of its log."""
+
+
 class DaemonProcess:
     """Starts, kills and restarts the daemon over one data directory. Logs are kept in `log`."""
 
@@ -55,13 +60,14 @@ class DaemonProcess:
         tables: Mapping[str, Mapping[str, Any]],
         secrets: Mapping[str, str],
         *,
-        command: tuple[str, ...] = (str(COMMAND), "run"),
+        port: int = 0,
+        command: tuple[str, ...] = (sys.executable, "-m", "daemon", "run"),
     ) -> None:
         self.root = root
         self.log = root / "daemon.log"
         self.config = root / "postroom.toml"
         self.data = root / "data"
-        self.port = free_port()
+        self.port = port or free_port()
         self.command = command
         home = root / "home"
         home.mkdir(parents=True, exist_ok=True)
@@ -69,7 +75,6 @@ class DaemonProcess:
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": str(home),
             "LANG": "C.UTF-8",
-            "PYTHONWARNINGS": "default",
             **secrets,
         }
         daemon = {"data_dir": str(self.data), "listen": f"127.0.0.1:{self.port}"}
@@ -79,7 +84,7 @@ class DaemonProcess:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
+        assert self._process is not None  # noqa: S101 - it was started
         return self._process.pid
 
     async def start(self, *, ready: bool = True, within: float = 60) -> Self:
@@ -108,16 +113,16 @@ class DaemonProcess:
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < deadline:
                 if self._process is not None and self._process.returncode is not None:
-                    raise AssertionError(f"the daemon ended: {self.tail()}")
+                    raise DaemonTrouble(f"the daemon ended: {self.tail()}")
                 try:
                     async with session.get(f"http://127.0.0.1:{self.port}{path}") as answer:
                         seen = await answer.text()
                         if wanted(answer.status, seen):
                             return seen
-                except aiohttp.ClientError:
-                    pass
+                except aiohttp.ClientError as error:
+                    seen = error
                 await asyncio.sleep(0.02)
-        raise AssertionError(f"{path} never came so: {seen}\n{self.tail()}")
+        raise DaemonTrouble(f"{path} never came so: {seen}\n{self.tail()}")
 
     async def get(self, path: str) -> tuple[int, Any]:
         async with (
@@ -130,7 +135,9 @@ class DaemonProcess:
     async def run(self, *arguments: str) -> tuple[int, str, str]:
         """Another `postroom` command on the same configuration: status, stdout, stderr."""
         process = await asyncio.create_subprocess_exec(
-            str(COMMAND),
+            sys.executable,
+            "-m",
+            "daemon",
             *arguments,
             "-c",
             str(self.config),
@@ -144,7 +151,7 @@ class DaemonProcess:
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, within: float = 60) -> int:
         """Signal it and wait for its end; returns its exit status."""
-        assert self._process is not None
+        assert self._process is not None  # noqa: S101 - it was started
         if self._process.returncode is None:
             self._process.send_signal(number)
         async with asyncio.timeout(within):
