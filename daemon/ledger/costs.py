@@ -1,0 +1,100 @@
+"""What the model cost, call by call, and the ledger at a glance."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from daemon.ledger import rows
+from daemon.model import ModelCall, Trust, TurnId
+from daemon.ports import Counts
+
+DAY_SECONDS = 86400
+
+
+def book(connection: sqlite3.Connection, call: ModelCall) -> None:
+    turn = connection.execute("select trust from turn where id = ?", (call.turn,)).fetchone()
+    connection.execute(
+        "insert into cost (conversation, turn, booked_on, trust, model, input, output, cache_read, "
+        "cache_write, cost, status, started_at, seconds) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            call.conversation,
+            call.turn,
+            rows.plain(call.booked_on),
+            turn["trust"] if turn is not None else "",
+            rows.plain(call.model),
+            call.usage.input,
+            call.usage.output,
+            call.usage.cache_read,
+            call.usage.cache_write,
+            call.cost,
+            call.status,
+            call.started_at,
+            call.seconds,
+        ),
+    )
+
+
+def spent(
+    connection: sqlite3.Connection, since: float, turn: TurnId | None, trust: Trust | None
+) -> float:
+    where, values = ["started_at >= ?"], [since]
+    parameters: list[object] = [*values]
+    if turn is not None:
+        where.append("turn = ?")
+        parameters.append(turn)
+    if trust is not None:
+        where.append("trust = ?")
+        parameters.append(trust)
+    row = connection.execute(
+        f"select total(cost) from cost where {' and '.join(where)}",
+        parameters,
+    ).fetchone()
+    return float(row[0])
+
+
+def probe(connection: sqlite3.Connection, now: float) -> None:
+    connection.execute("update owner set probed_at = ?", (now,))
+
+
+def counts(connection: sqlite3.Connection, now: float) -> Counts:
+    """Each figure comes from an index that holds open things only: a full history costs nothing."""
+    waiting, oldest = connection.execute(
+        "select count(*), min(registered_at) from inbox "
+        "where state = 'waiting' or state = 'unidentified'"
+    ).fetchone()
+    turns = dict(
+        tuple(row)
+        for row in connection.execute(
+            "select state, count(*) from turn where state = 'queued' or state = 'running' "
+            "group by state"
+        )
+    )
+    outbox = {
+        state: connection.execute(
+            f"select count(*) from outbox where state = '{state}'"  # noqa: S608
+        ).fetchone()[0]
+        for state in ("staged", "pending", "sending")
+    }
+    for state in ("unclear", "dead"):
+        (outbox[state],) = connection.execute(
+            "select count(*) from outbox where state = ? "
+            "and (state = 'unclear' or state = 'dead') and discarded_at is null",
+            (state,),
+        ).fetchone()
+    (dead_turns,) = connection.execute(
+        "select count(*) from turn "
+        "where state = 'dead' and discarded_at is null and retried_as is null"
+    ).fetchone()
+    (unreadable,) = connection.execute(
+        "select count(*) from inbox where state = 'unreadable' and discarded_at is null"
+    ).fetchone()
+    return Counts(
+        waiting=waiting,
+        oldest_age=max(now - oldest, 0.0) if oldest is not None else 0.0,
+        running=turns.get("running", 0),
+        queued=turns.get("queued", 0),
+        outbox=outbox,
+        dead_letters=dead_turns + unreadable + outbox["unclear"] + outbox["dead"],
+        cost_today=spent(connection, now // DAY_SECONDS * DAY_SECONDS, None, None),
+    )

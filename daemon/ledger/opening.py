@@ -1,0 +1,131 @@
+"""Opening a ledger: lock, check, migrate, take the next epoch. And opening one only to read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+
+from daemon.clock import Clock
+from daemon.errors import ConfigError, LedgerError
+from daemon.ledger import letters, migrations, stories, upkeep
+from daemon.ledger.lock import DataDirLock
+from daemon.ledger.reader import Reader
+from daemon.ledger.sqlite import SqliteLedger
+from daemon.model import ConversationId, JsonObject
+
+FILE = "ledger.db"
+_NEEDED = (3, 37, 0)  # STRICT tables; Debian 12 has 3.40
+
+
+def engine_version() -> str:
+    return sqlite3.sqlite_version
+
+
+async def open_ledger(data_dir: Path, clock: Clock) -> SqliteLedger:
+    """Open, or make, the ledger of a data directory, as its one owner.
+
+    Raises DataDirBusy (another daemon holds it), ConfigError (the directory cannot be used) or
+    LedgerError (the file is of a later version, or broken).
+    """
+    data_dir = data_dir.absolute()
+    lock = await asyncio.to_thread(DataDirLock, data_dir)
+    try:
+        connection, epoch = await asyncio.to_thread(_open, data_dir / FILE)
+    except BaseException:
+        lock.release()
+        raise
+    return SqliteLedger(
+        path=data_dir / FILE, connection=connection, epoch=epoch, clock=clock, lock=lock
+    )
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A migrated connection for the writer, and the epoch that it took. Raises LedgerError."""
+    if sqlite3.sqlite_version_info < _NEEDED:
+        raise LedgerError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # its -wal and -shm follow its mode
+    except OSError as error:
+        raise ConfigError(f"daemon.data_dir: {path} cannot be written: {error}") from error
+    connection = connect_for_writing(path)
+    try:
+        migrations.migrate(connection)
+        (epoch,) = connection.execute(
+            "update owner set epoch = epoch + 1 returning epoch"
+        ).fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise LedgerError(f"{path} is not a usable ledger: {error}; restore a backup") from error
+    except LedgerError:
+        connection.close()
+        raise
+    return connection, epoch
+
+
+def connect_for_writing(path: Path) -> sqlite3.Connection:
+    """Explicit BEGIN and COMMIT only; every commit on disk when it returns. Raises LedgerError."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("pragma busy_timeout = 5000")
+        (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
+        if mode != "wal":
+            raise LedgerError(f"{path}: the file system does not carry a write-ahead log ({mode})")
+        connection.execute("pragma synchronous = full")
+    except sqlite3.Error as error:
+        connection.close()
+        raise LedgerError(f"{path} is not a usable ledger: {error}; restore a backup") from error
+    except LedgerError:
+        connection.close()
+        raise
+    return connection
+
+
+class ReadOnlyLedger:
+    """What the command line reads when no daemon runs, and the backup when one does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = Reader(path)
+
+    async def check(self) -> None:
+        """Raises LedgerError where this version does not know the ledger's."""
+        found = await self._reader.run(migrations.version_of)
+        if found != migrations.latest():
+            raise LedgerError(
+                f"the ledger has schema version {found}, this Postroom reads "
+                f"{migrations.latest()}: `postroom run` brings an older one up to date"
+            )
+
+    async def trace(self, any_id: str) -> JsonObject | None:
+        return await self._reader.run(lambda c: stories.trace(c, any_id))
+
+    async def dead(self) -> tuple[JsonObject, ...]:
+        return await self._reader.run(letters.dead)
+
+    async def conversations(self, limit: int) -> tuple[JsonObject, ...]:
+        return await self._reader.run(lambda c: stories.conversations(c, limit))
+
+    async def conversation(self, conversation: ConversationId) -> JsonObject | None:
+        return await self._reader.run(lambda c: stories.conversation(c, conversation))
+
+    async def backup(self, path: Path) -> None:
+        await asyncio.to_thread(upkeep.backup, self._path, path)
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+
+async def read_only(data_dir: Path) -> ReadOnlyLedger:
+    """Raises LedgerError where there is none, or none of this version."""
+    ledger = ReadOnlyLedger(data_dir.absolute() / FILE)
+    try:
+        await ledger.check()
+    except LedgerError:
+        await ledger.close()
+        raise
+    return ledger

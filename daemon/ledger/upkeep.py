@@ -1,0 +1,215 @@
+"""What goes: by age (retention), by a person's wish (erase); and the copy that stays (backup).
+
+Keys against duplicates outlive what they were the keys of: state `stripped`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from daemon.errors import LedgerError
+from daemon.ledger import rows
+from daemon.ledger.reader import connect_for_reading
+from daemon.model import Workspace
+
+CHUNK = 300  # rows in one transaction: intake goes on between two
+
+_ACTIVE = "(state = 'queued' or state = 'running')"
+_STRIP = (
+    "state = 'stripped', conversation = null, turn = null, priority = null, sender = null, "
+    "sender_name = null, sender_trust = null, sent_at = null, reason = '', target = null, "
+    "subject = null, body = null, attachments = null, names = null, raw_path = null, raw = null"
+)
+
+
+# --- retention: each step does a chunk, and says how many rows it took ----------------------------
+
+
+def drop_workspaces(
+    connection: sqlite3.Connection, before: float, data_dir: Path
+) -> tuple[Workspace, ...]:
+    """Workspaces of conversations that have been still since `before` and wait for nothing."""
+    found = connection.execute(
+        "select id from conversation c where last_at < ? and workspace is not null "  # noqa: S608
+        f"and not exists (select 1 from turn where conversation = c.id and {_ACTIVE}) "
+        "and not exists (select 1 from inbox where conversation = c.id "
+        "and (state = 'waiting' or state = 'unidentified')) limit ?",
+        (before, CHUNK),
+    ).fetchall()
+    dropped = [drop_workspace(connection, row["id"], data_dir) for row in found]
+    return tuple(workspace for workspace in dropped if workspace is not None)
+
+
+def drop_workspace(
+    connection: sqlite3.Connection, conversation: str, data_dir: Path
+) -> Workspace | None:
+    row = connection.execute(
+        "select w.id as workspace, w.root, w.session from conversation c "
+        "join workspace w on w.id = c.workspace where c.id = ?",
+        (conversation,),
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute("update conversation set workspace = null where id = ?", (conversation,))
+    return rows.workspace(row, data_dir)
+
+
+def drop_turns(connection: sqlite3.Connection, before: float) -> int:
+    """Turns that ended before, with all that is theirs; their messages keep their keys."""
+    found = connection.execute(
+        "select id from turn where ended_at < ? "
+        "and not exists (select 1 from outbox where turn = turn.id "
+        "and state in ('staged', 'pending', 'sending')) limit ?",
+        (before, CHUNK),
+    ).fetchall()
+    for row in found:
+        remove_turn(connection, row["id"])
+    return len(found)
+
+
+def remove_turn(connection: sqlite3.Connection, turn: str) -> None:
+    connection.execute(
+        "delete from event where subject = ? or subject in (select id from outbox where turn = ?)",
+        (turn, turn),
+    )
+    connection.execute("delete from outbox where turn = ?", (turn,))
+    connection.execute(f"update inbox set {_STRIP} where turn = ?", (turn,))  # noqa: S608
+    connection.execute("delete from turn where id = ?", (turn,))
+
+
+def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
+    """Effects without a turn, what was heard and never worked on, costs, events, empty
+    conversations with their names and workspaces.
+    """
+    changed = 0
+    for statement in (
+        "delete from outbox where seq in (select seq from outbox where ended_at < ? "
+        "and turn is null limit ?)",
+        f"update inbox set {_STRIP} where id in (select id from inbox where registered_at < ? "  # noqa: S608
+        "and state in ('left_out', 'unreadable') limit ?)",
+        "delete from cost where id in (select id from cost where started_at < ? limit ?)",
+        "delete from event where id in (select id from event where at < ? "
+        "and not exists (select 1 from turn where turn.id = subject) "
+        "and not exists (select 1 from outbox where outbox.id = subject) limit ?)",
+        "delete from conversation where id in (select id from conversation c where last_at < ? "
+        "and workspace is null and not exists (select 1 from turn where conversation = c.id) "
+        "and not exists (select 1 from inbox where conversation = c.id) "
+        "and not exists (select 1 from outbox where conversation = c.id) limit ?)",
+    ):
+        changed += connection.execute(statement, (before, CHUNK)).rowcount
+    connection.execute(
+        "delete from name where not exists (select 1 from conversation c where c.id = conversation) "
+        "and not exists (select 1 from outbox o where o.conversation = name.conversation)"
+    )
+    connection.execute(
+        "delete from workspace where adopted_at < ? "
+        "and not exists (select 1 from conversation c where c.workspace = workspace.id) "
+        "and not exists (select 1 from turn t where t.workspace = workspace.id)",
+        (before,),
+    )
+    return changed
+
+
+def drop_keys(connection: sqlite3.Connection, before: float) -> int:
+    return connection.execute(
+        "delete from inbox where id in (select id from inbox where registered_at < ? "
+        "and state in ('stripped', 'ignored') limit ?)",
+        (before, CHUNK),
+    ).rowcount
+
+
+# --- erase ---------------------------------------------------------------------------------------
+
+
+def erase(connection: sqlite3.Connection, who: str, data_dir: Path) -> tuple[Workspace, ...]:
+    """A conversation, or everything of a sender. Costs stay, without names.
+
+    Where a person wrote in a conversation of several, their messages go, and the answers to them;
+    the agent's workspace goes too, as its transcript holds what they wrote.
+    """
+    who = rows.plain(who)
+    gone: list[Workspace | None] = []
+    if connection.execute("select 1 from conversation where id = ?", (who,)).fetchone():
+        gone.append(_erase_conversation(connection, who, data_dir))
+    shared = connection.execute(
+        "select conversation, (select count(distinct sender) from inbox o "
+        "where o.conversation = i.conversation and o.sender != ?) as others from inbox i "
+        "where sender = ? and conversation is not null group by conversation",
+        (who, who),
+    ).fetchall()
+    for row in shared:
+        if row["others"]:
+            gone.append(_erase_person(connection, row["conversation"], who, data_dir))
+        else:
+            gone.append(_erase_conversation(connection, row["conversation"], data_dir))
+    connection.execute("update cost set booked_on = '' where booked_on = ?", (who,))
+    return tuple(workspace for workspace in gone if workspace is not None)
+
+
+def _erase_conversation(
+    connection: sqlite3.Connection, id_: str, data_dir: Path
+) -> Workspace | None:
+    workspace = drop_workspace(connection, id_, data_dir)
+    connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))  # noqa: S608
+    for table in ("event", "outbox", "turn", "name"):
+        connection.execute(f"delete from {table} where conversation = ?", (id_,))  # noqa: S608
+    connection.execute(
+        "update cost set conversation = '', booked_on = '' where conversation = ?", (id_,)
+    )
+    connection.execute("delete from conversation where id = ?", (id_,))
+    return workspace
+
+
+def _erase_person(
+    connection: sqlite3.Connection, id_: str, who: str, data_dir: Path
+) -> Workspace | None:
+    """Other people's messages of the same turns stay; a turn that was not over is claimed anew."""
+    turns = connection.execute(
+        "select distinct turn, t.ended_at from inbox i join turn t on t.id = i.turn "
+        "where i.conversation = ? and i.sender = ?",
+        (id_, who),
+    ).fetchall()
+    connection.execute(
+        f"update inbox set {_STRIP} where conversation = ? and sender = ?",  # noqa: S608
+        (id_, who),
+    )
+    for row in turns:
+        connection.execute(
+            "delete from event where subject in (select id from outbox where turn = ?)",
+            (row["turn"],),
+        )
+        connection.execute("delete from outbox where turn = ?", (row["turn"],))
+        if row["ended_at"] is None:
+            connection.execute(
+                "update inbox set state = 'waiting', turn = null where turn = ?", (row["turn"],)
+            )
+            connection.execute("delete from turn where id = ?", (row["turn"],))
+        else:
+            connection.execute("update turn set text = '' where id = ?", (row["turn"],))
+    connection.execute("update conversation set opened_by = '' where opened_by = ?", (who,))
+    return drop_workspace(connection, id_, data_dir)
+
+
+# --- backup --------------------------------------------------------------------------------------
+
+
+def backup(source: Path, target: Path) -> None:
+    """A consistent copy, while others read and write. Blocking. Raises LedgerError."""
+    if target.exists():
+        raise LedgerError(f"{target} exists already")
+    with closing(connect_for_reading(source)) as connection:
+        try:
+            connection.execute("pragma query_only = off")
+            connection.execute("vacuum into ?", (str(target),))
+        except sqlite3.Error as error:
+            raise LedgerError(f"the backup failed: {error}") from error
+    target.chmod(0o600)
+    for path in (target, target.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
