@@ -1,0 +1,311 @@
+"""The whole flow on a real ledger: scripted agents, a recording connector, a fake gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Self
+
+from daemon.agents.scripted import ScriptedAgents
+from daemon.clock import Clock, SystemClock
+from daemon.delivery import Delivery
+from daemon.dispatcher import Dispatcher
+from daemon.endings import Endings
+from daemon.intake import LedgerIntake
+from daemon.ledger import open_ledger
+from daemon.metrics import Metrics
+from daemon.model import (
+    Answer,
+    ConversationId,
+    Effect,
+    EffectKind,
+    Health,
+    HealthState,
+    JsonObject,
+    Message,
+    NewEffect,
+    Priority,
+    Profile,
+    Receipt,
+    Registered,
+    Sender,
+    Sent,
+    Sighting,
+    Trust,
+    Turn,
+    effect_id,
+)
+from daemon.pool import Pool, PoolSettings
+from daemon.ports import Intake, Ledger, Refusal, ToolSpec
+from daemon.recovery import recover
+from daemon.tools import StagingGate
+from daemon.worker import Surround
+
+LABEL = ToolSpec("label", "Label it.", {"type": "object"}, "Recorded.")
+
+
+class RecordingConnector:
+    """A connector whose outside is a list; `answers` scripts the receipts of deliveries."""
+
+    kind = "recording"
+    tools = (LABEL,)
+
+    def __init__(self, name: str = "chat", priority: Priority = Priority.CHAT) -> None:
+        self.name = name
+        self.priority = priority
+        self.outside: list[tuple[str, str]] = []  # what people see: (conversation, text)
+        self.activity: list[str] = []
+        self.receipts: list[Receipt | Callable[[Effect], Receipt]] = []
+        self.seen: dict[str, str] = {}
+        self.findable = True
+        self.changed = asyncio.Event()
+
+    async def run(self, intake: Intake, ready: Callable[[], None]) -> None:
+        ready()
+        await asyncio.Event().wait()
+
+    async def compose(self, answer: Answer) -> tuple[NewEffect, ...]:
+        target = answer.messages[0].target
+        return (
+            NewEffect(
+                effect_id(answer.key, 0),
+                self.name,
+                answer.conversation,
+                EffectKind.POST,
+                target,
+                {"text": answer.text, "final": answer.final},
+            ),
+        )
+
+    def compose_tool(
+        self, tool: str, arguments: JsonObject, key: str, turn: Turn
+    ) -> NewEffect | str:
+        if "refuse" in arguments:
+            return "No."
+        target = turn.messages[0].message.target
+        body = {"text": f"label {arguments['name']}", "final": False}
+        return NewEffect(
+            effect_id(key, 0), self.name, turn.conversation, EffectKind.LABEL, target, body
+        )
+
+    async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
+        await sending()
+        receipt = self.receipts.pop(0) if self.receipts else Sent(f"ref-{effect.id}")
+        if callable(receipt):
+            receipt = receipt(effect)
+        if isinstance(receipt, Sent):
+            self.arrive(effect)
+        self.changed.set()
+        return receipt
+
+    def arrive(self, effect: Effect) -> None:
+        self.outside.append((effect.conversation, str(effect.body["text"])))
+        self.seen[effect.id] = f"ref-{effect.id}"
+
+    async def find(self, effect: Effect) -> Sent | Sighting:
+        if not self.findable:
+            return Sighting.UNKNOWN
+        return Sent(self.seen[effect.id]) if effect.id in self.seen else Sighting.ABSENT
+
+    async def show_activity(self, target: JsonObject, text: str) -> None:
+        self.activity.append(text)
+
+    def health(self) -> Health:
+        return Health(HealthState.PASS)
+
+
+class OpenGateway:
+    """A gateway that lets everything through until told otherwise."""
+
+    port = 0
+
+    def __init__(self) -> None:
+        self.refusals: list[Refusal | None] = []
+        self.shut: Refusal | None = None
+        self._tokens = itertools.count()
+        self.live: set[str] = set()
+
+    def issue(self) -> str:
+        token = f"token-{next(self._tokens)}"
+        self.live.add(token)
+        return token
+
+    def open_turn(self, token: str, turn: Turn) -> None:
+        assert token in self.live
+
+    async def close_turn(self, token: str) -> Refusal | None:
+        return self.refusals.pop(0) if self.refusals else None
+
+    def revoke(self, token: str) -> None:
+        self.live.discard(token)
+
+    def blocked(self) -> Refusal | None:
+        return self.shut
+
+
+class Flow:
+    """An async context manager; closing it is the daemon's SIGTERM without a drain."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Clock | None = None,
+        max_processes: int = 2,
+        spares: int = 0,
+        debounce: float = 0.0,
+        connectors: tuple[RecordingConnector, ...] = (),
+        idle_seconds: float = 600,
+        turn_timeout: float = 30,
+    ) -> None:
+        self.root = root
+        self.clock = clock or SystemClock()
+        self.agents = ScriptedAgents(root / "conversations")
+        self.gateway = OpenGateway()
+        self.metrics = Metrics()
+        given = connectors or (RecordingConnector(),)
+        self.connectors = {connector.name: connector for connector in given}
+        self.chat = given[0]
+        self.told: list[str] = []
+        self._settings = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
+        self._debounce = debounce
+        self._turn_timeout = turn_timeout
+        self._numbers = itertools.count(1)
+        self.services: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.ledger: Ledger = await open_ledger(self.root, self.clock)
+        await self.agents.end_leftovers()
+        self.endings = Endings(
+            ledger=self.ledger,
+            agents=self.agents,
+            clock=self.clock,
+            metrics=self.metrics,
+            connector=self.connectors.__getitem__,
+            wake_delivery=self._wake_delivery,
+            tell=self._tell,
+        )
+        around = Surround(
+            ledger=self.ledger,
+            agents=self.agents,
+            gateway=self.gateway,
+            endings=self.endings,
+            clock=self.clock,
+            metrics=self.metrics,
+            connector=self.connectors.__getitem__,
+            turn_timeout=self._turn_timeout,
+            max_turns=40,
+        )
+        self.pool = Pool(
+            around=around,
+            agents=self.agents,
+            gateway=self.gateway,
+            profiles=lambda trust: Profile(trust, () if trust is Trust.PUBLIC else ("Read",)),
+            make_gate=lambda: StagingGate(self.ledger, self.connectors),
+            settings=self._settings,
+            clock=self.clock,
+            metrics=self.metrics,
+            on_free=self._on_free,
+        )
+
+        async def postpone(turn: Turn) -> None:
+            await self.endings.postponed(turn, sent=False, told=turn.told)
+
+        self.dispatcher = Dispatcher(
+            ledger=self.ledger,
+            pool=self.pool,
+            gateway=self.gateway,
+            clock=self.clock,
+            debounce=self._debounce,
+            postpone=postpone,
+        )
+        self.deliveries = {
+            name: Delivery(
+                connector=connector,
+                ledger=self.ledger,
+                clock=self.clock,
+                metrics=self.metrics,
+                tell=self._tell,
+            )
+            for name, connector in self.connectors.items()
+        }
+        self.intake = LedgerIntake(
+            ledger=self.ledger,
+            clock=self.clock,
+            metrics=self.metrics,
+            connectors=self.connectors,
+            wake=self.dispatcher.wake,
+            stop=self.pool.stop_turn,
+            wake_delivery=self._wake_delivery,
+            spawn=self._spawn,
+        )
+        await recover(self.ledger, self.endings)
+        self._spawn(self.pool.run())
+        self._spawn(self.dispatcher.run())
+        for delivery in self.deliveries.values():
+            self._spawn(delivery.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self.services:
+            task.cancel()
+        ended = await asyncio.gather(*self.services, return_exceptions=True)
+        await self.ledger.close()
+        wrong = [e for e in ended if e and not isinstance(e, asyncio.CancelledError)]
+        assert not wrong, wrong
+        assert not self.agents.violations, self.agents.violations
+
+    async def say(
+        self,
+        text: str,
+        thread: str = "t1",
+        *,
+        trust: Trust | None = Trust.MEMBER,
+        sender: str = "ada",
+        connector: RecordingConnector | None = None,
+        addressed: bool = True,
+        outside_id: str = "",
+    ) -> Registered:
+        into = connector or self.chat
+        number = next(self._numbers)
+        return await self.intake.accept(
+            Message(
+                connector=into.name,
+                outside_id=outside_id or f"m{number}-{time.monotonic_ns()}",
+                conversation=ConversationId(thread),
+                sender=Sender(f"test:{sender}", sender.title(), trust),
+                text=text,
+                sent_at=self.clock.now(),
+                priority=into.priority,
+                target={"thread": thread},
+                addressed=addressed,
+            )
+        )
+
+    async def until(self, wanted: Callable[[], bool], within: float = 10) -> None:
+        """Let the flow run until `wanted()`; looks again whenever the loop has turned."""
+        async with asyncio.timeout(within):
+            while not wanted():
+                await asyncio.sleep(0.002)
+
+    async def answers(self, count: int, within: float = 10) -> list[tuple[str, str]]:
+        await self.until(lambda: len(self.chat.outside) >= count, within)
+        return self.chat.outside
+
+    def _wake_delivery(self, name: str) -> None:
+        self.deliveries[name].wake()
+
+    async def _tell(self, key: str, text: str) -> None:
+        self.told.append(text)
+
+    def _on_free(self, conversation: ConversationId | None) -> None:
+        if conversation is None:
+            self.dispatcher.nudge()
+        else:
+            self.dispatcher.wake(conversation)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.services.append(asyncio.create_task(work))
