@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 AMBIENT = ("ANTHROPIC_", "CLAUDE")
 
@@ -16,3 +18,14 @@ def _no_ambient_settings() -> Iterator[None]:
     taken = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(AMBIENT)}
     yield
     os.environ.update(taken)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that sets logging up ties it to its own captured stdout, which is closed with it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
