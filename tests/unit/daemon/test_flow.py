@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon import texts
@@ -149,7 +149,7 @@ async def test_the_last_slot_is_kept_for_chat(tmp_path: Path) -> None:
 
 async def test_a_process_that_dies_is_replaced_and_the_turn_answered(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
-        plays = iter([[Work("Bash"), Die()], [Say("at last")]])
+        plays: Iterator[Sequence[Step]] = iter([[Work("Bash"), Die()], [Say("at last")]])
         flow.agents.script = lambda _: next(plays)
         await flow.say("hello")
         assert await flow.answers(1) == [("t1", "at last")]
@@ -160,7 +160,7 @@ async def test_a_process_that_dies_is_replaced_and_the_turn_answered(tmp_path: P
 
 async def test_a_prompt_that_never_arrived_keeps_its_uuid(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
-        plays = iter([[Die()], [Say("ok")]])
+        plays: Iterator[Sequence[Step]] = iter([[Die()], [Say("ok")]])
         flow.agents.script = lambda _: next(plays)
         await flow.say("hello")
         await flow.answers(1)
@@ -226,6 +226,52 @@ async def test_a_spent_day_is_told_at_once_and_the_turn_waits(tmp_path: Path) ->
         assert ready.not_before % 86400 == 0
 
 
+async def test_a_spent_day_keeps_each_conversation_to_a_workspace_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path, max_processes=3, spares=1) as flow:
+        flow.agents.script = echo
+        flow.gateway.shut = Refusal("daily")
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        await flow.say("one", "t1")
+        await flow.say("two", "t2")
+        await flow.answers(2)
+        homes = [await flow.ledger.workspace(ConversationId(name)) for name in ("t1", "t2")]
+        assert all(home is not None and home.root.exists() for home in homes)
+        assert len({home.id for home in homes if home is not None}) == 2
+
+
+async def test_a_follow_up_without_a_mention_gets_its_sign_at_once(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda p: [Wait(go), *echo(p)] if "and this" in p.text else echo(p)
+        await flow.say("hey bot")
+        await flow.answers(1)
+        await flow.until(lambda: flow.chat.activity[-1:] == [""])
+        await flow.say("and this", addressed=False)
+        await flow.until(lambda: flow.chat.activity[-1:] == [texts.WORKING])
+        go.set()
+        await flow.answers(2)
+
+
+async def test_stop_while_the_process_comes_up_is_heard(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        coming, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(_: Start) -> None:
+            coming.set()
+            await go.wait()
+
+        flow.agents.on_start = slow
+        await flow.say("long work")
+        await coming.wait()
+        sender = Sender("test:bob", "Bob", Trust.MEMBER)
+        await flow.intake.accept(Stop("chat", "C1:9", ConversationId("t1"), sender))
+        go.set()
+        assert await flow.answers(1) == [("t1", texts.STOPPED)]
+        assert flow.agents.prompts == []
+
+
 async def test_stop_ends_the_running_turn_within_a_second(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
         never = asyncio.Event()
@@ -254,7 +300,9 @@ async def test_staged_effects_leave_with_the_answer_and_not_before(tmp_path: Pat
 
 async def test_a_tool_called_twice_over_a_death_acts_once(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
-        plays = iter([[Use("label", {"name": "spam"}), Die()], [Say("done")]])
+        plays: Iterator[Sequence[Step]] = iter(
+            [[Use("label", {"name": "spam"}), Die()], [Say("done")]]
+        )
         flow.agents.script = lambda _: next(plays)
         await flow.say("hello")
         assert await flow.answers(2) == [("t1", "label spam"), ("t1", "done")]
@@ -271,7 +319,7 @@ async def test_a_refused_tool_call_leaves_nothing(tmp_path: Path) -> None:
 async def test_a_turn_past_its_clock_is_ended_and_tried_again(tmp_path: Path) -> None:
     async with Flow(tmp_path, turn_timeout=0.2) as flow:
         never = asyncio.Event()
-        plays = iter([[Work("Bash"), Wait(never)], [Say("ok")]])
+        plays: Iterator[Sequence[Step]] = iter([[Work("Bash"), Wait(never)], [Say("ok")]])
         flow.agents.script = lambda _: next(plays)
         await flow.say("hello")
         assert await flow.answers(1) == [("t1", "ok")]
@@ -392,10 +440,15 @@ async def test_what_was_queued_is_answered_after_a_restart_in_order(tmp_path: Pa
 
 async def test_an_answer_already_in_the_transcript_is_harvested(tmp_path: Path) -> None:
     asked, go = threading.Event(), threading.Event()
+
+    def on_sync() -> None:
+        asked.set()
+        go.wait(10)
+
     async with Flow(tmp_path) as flow:
         # The daemon ends after the agent has answered and before that is written.
         flow.agents.script = lambda _: [Say("precious")]
-        flow.agents.on_sync = lambda: (asked.set(), go.wait(10), None)[-1]
+        flow.agents.on_sync = on_sync
         await flow.say("hello")
         await flow.until(asked.is_set)
     go.set()

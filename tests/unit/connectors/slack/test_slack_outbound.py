@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -101,7 +102,7 @@ def test_the_pieces_joined_are_the_text_and_each_is_within_the_limit(text: str) 
 @given(markdown)
 def test_a_fence_that_is_cut_is_closed_and_opened_again(text: str) -> None:
     pieces = split(text, LIMIT)
-    for before, after in zip(pieces, pieces[1:], strict=False):
+    for before, after in pairwise(pieces):
         assert bool(before.closer) == bool(after.opener)
         assert after.opener.strip("\n")[:3] in ("", "```", "~~~")
 
@@ -200,5 +201,12 @@ def test_a_post_is_known_again_by_its_metadata_alone() -> None:
     sent = {"text": "yes", "metadata": post_arguments(effect, "C1")["metadata"]}
     assert carries(sent, effect)
     assert not carries(sent, replace(effect, id="eff-other"))  # type: ignore[arg-type]
-    for other in (None, {}, {"text": "yes"}, {"metadata": []}, {"metadata": {"event_payload": 1}}):
+    others: tuple[object, ...] = (
+        None,
+        {},
+        {"text": "yes"},
+        {"metadata": []},
+        {"metadata": {"event_payload": 1}},
+    )
+    for other in others:
         assert not carries(other, effect)
