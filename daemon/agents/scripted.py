@@ -226,15 +226,18 @@ class ScriptedAgent:
         self._signal.clear()
         entry = session.setdefault(prompt.uuid, _Entry())
         _save(self.workspace, session)
+        ended = False
         try:
             yield TurnStarted()
             async for event in self._play(prompt, entry):
                 _save(self.workspace, session)
-                self.busy = not isinstance(event, TurnEnded)
+                ended = isinstance(event, TurnEnded)
+                self.busy = not ended
                 yield event
         finally:
-            self.busy = False
-            _save(self.workspace, session)
+            if not ended:  # else this may run late, when the next turn has saved already
+                self.busy = False
+                _save(self.workspace, session)
 
     async def interrupt(self) -> None:
         self._check_alive()
@@ -322,4 +325,6 @@ def _load(workspace: Workspace) -> dict[str, _Entry]:
 def _save(workspace: Workspace, session: Mapping[str, _Entry]) -> None:
     if workspace.config.is_dir():  # it may have been erased meanwhile
         text = json.dumps({uuid: asdict(entry) for uuid, entry in session.items()})
-        _session_file(workspace).write_text(text)
+        whole = _session_file(workspace).with_suffix(".new")
+        whole.write_text(text)
+        whole.replace(_session_file(workspace))  # `fate` reads it in a thread: never half of it
