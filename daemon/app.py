@@ -32,7 +32,7 @@ from daemon.intake import LedgerIntake
 from daemon.isolation.proof import choose_level
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, Health, HealthState, Profile, Trust, Turn, TurnId
+from daemon.model import ConversationId, Health, HealthState, Profile, Trust, TurnId
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
 from daemon.pool import Pool, PoolSettings
@@ -303,17 +303,12 @@ class Daemon:
             on_free=self._on_free,
         )
 
-        async def postpone(turn: Turn) -> None:
-            await endings.postponed(turn, sent=False, told=turn.told)
-
         debounces = [getattr(table, "debounce_ms", 0) for table in config.connectors.values()]
         dispatcher = Dispatcher(
             ledger=self.ledger,
             pool=pool,
-            gateway=self.gateway,
             clock=self.clock,
             debounce=max(debounces, default=0) / 1000,
-            postpone=postpone,
         )
         return _Flow(agents, endings, pool, dispatcher)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from daemon.clock import Clock
-from daemon.model import ConversationId, Priority, ReadyConversation, Turn
+from daemon.model import ConversationId, Priority, ReadyConversation
 from daemon.pool import Pool
-from daemon.ports import ClaimLimits, Gateway, Ledger
+from daemon.ports import ClaimLimits, Ledger
 
 log = structlog.get_logger()
 
@@ -22,7 +21,6 @@ class Dispatcher:
     """Keeps what is ready in memory, rebuilt from the ledger at start; the ledger decides.
 
     `debounce` is seconds a chat conversation rests after a message that followed another closely.
-    `postpone` deals with a claimed turn while no turn may ask the model.
     """
 
     def __init__(
@@ -30,18 +28,14 @@ class Dispatcher:
         *,
         ledger: Ledger,
         pool: Pool,
-        gateway: Gateway,
         clock: Clock,
         debounce: float,
-        postpone: Callable[[Turn], Awaitable[None]],
         limits: ClaimLimits | None = None,
     ) -> None:
         self._ledger = ledger
         self._pool = pool
-        self._gateway = gateway
         self._clock = clock
         self._debounce = debounce
-        self._postpone = postpone
         self._limits = limits or ClaimLimits()
         self._ready: dict[ConversationId, ReadyConversation] = {}
         self._changed: set[ConversationId] = set()
@@ -111,11 +105,7 @@ class Dispatcher:
                 messages=len(turn.messages),
                 waited=round(now - ready.since, 3),
             )
-            if self._gateway.blocked() is not None:
-                self._pool.give_back(seat)
-                await self._postpone(turn)
-            else:
-                self._pool.assign(seat, turn)
+            self._pool.assign(seat, turn)
         return soonest
 
     def _due(self, ready: ReadyConversation) -> float:

@@ -84,14 +84,14 @@ class LedgerIntake:
         if registered.outcome in _READY and registered.conversation is not None:
             self._wake(registered.conversation)
             self._spawn(self._first_sign(message, began))
-        elif registered.outcome is Outcome.UNIDENTIFIED:
+        elif registered.outcome is Outcome.UNIDENTIFIED and message.addressed:
             self._spawn(self._first_sign(message, began))
         elif registered.outcome is Outcome.LEFT_OUT and registered.tell:
             await self._tell_left_out(message, registered)
 
     async def _first_sign(self, message: Message, began: float) -> None:
         connector = self._connectors.get(message.connector)
-        if message.addressed and isinstance(connector, ShowsActivity):
+        if isinstance(connector, ShowsActivity):
             await connector.show_activity(message.target, texts.WORKING)
             self._metrics.first_signal_seconds.observe(self._clock.monotonic() - began)
 

@@ -192,6 +192,16 @@ class TurnStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """The results of all its tools are there: the CLI asks the model again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswered:
+    """The model began to answer a request; it may think for long before it writes."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """A piece of the answer as it is written."""
 
@@ -234,7 +244,16 @@ class AlreadySeen:
     """`idle` without a start: the CLI takes this uuid for done. Read the transcript."""
 
 
-AgentEvent = TurnStarted | TextDelta | ToolUsed | ModelRetry | TurnEnded | AlreadySeen
+AgentEvent = (
+    TurnStarted
+    | ModelAsked
+    | ModelAnswered
+    | TextDelta
+    | ToolUsed
+    | ModelRetry
+    | TurnEnded
+    | AlreadySeen
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from daemon.errors import (
     AuthenticationFailed,
     ConfigError,
     Escalation,
+    LedgerError,
+    OwnershipLost,
     Unavailable,
     WallError,
 )
@@ -79,7 +81,7 @@ class Supervisor:
 
     async def supervise(self, name: str, serve: Serve) -> None:
         """Run one service. Returns only when it is parked; raises Escalation, ConfigError,
-        WallError.
+        WallError, OwnershipLost.
         """
         policy, clock = self._policy, self._clock
         count, last, wait = 0.0, clock.monotonic(), policy.first_wait
@@ -89,7 +91,7 @@ class Supervisor:
             try:
                 await serve()
                 failure: Exception = RuntimeError("returned before it was asked to stop")
-            except (ConfigError, WallError):
+            except (ConfigError, WallError, OwnershipLost):
                 raise  # no restart can mend these: the daemon ends with their exit status
             except AuthenticationFailed as error:
                 self.states[name], self.reasons[name] = ServiceState.PARKED, str(error)
@@ -101,9 +103,9 @@ class Supervisor:
             if now - started > policy.half_life:  # it ran well for a while: start the waits afresh
                 wait = policy.first_wait
             self.states[name], self.reasons[name] = ServiceState.WAITING, str(failure)
-            if isinstance(failure, Unavailable):
+            if isinstance(failure, Unavailable | LedgerError):  # a full disk is waited out, too
                 log.warning("service.unavailable", service=name, reason=str(failure))
-                pause = failure.retry_after or wait
+                pause = getattr(failure, "retry_after", 0.0) or wait
                 wait = min(2 * wait, policy.outage_wait)
             else:
                 count = count * 0.5 ** ((now - last) / policy.half_life) + 1

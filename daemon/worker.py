@@ -23,6 +23,8 @@ from daemon.ports import (
     Connector,
     Gateway,
     Ledger,
+    ModelAnswered,
+    ModelAsked,
     ModelRetry,
     Refusal,
     ShowsActivity,
@@ -76,6 +78,8 @@ class Worker:
         self._told = False
         self._first_text: float | None = None
         self._interrupting: asyncio.Task[None] | None = None
+        self._silence: asyncio.Task[None] | None = None
+        self._signs: set[asyncio.Task[None]] = set()
 
     async def run_turn(self, turn: Turn) -> None:
         """Run a claimed turn to whatever end it has. Raises LedgerError when its end could not be
@@ -97,7 +101,7 @@ class Worker:
                 outcome = await self._around.endings.by_fate(turn, "internal error", failed=True)
             finally:
                 self._running = False
-            await self._show(turn, "")
+            self._show(turn, "")
             self._sum_up(turn, outcome, began)
 
     def stop(self) -> bool:
@@ -118,19 +122,23 @@ class Worker:
 
     async def _run(self, turn: Turn) -> str:
         around = self._around
+        if around.gateway.blocked() is not None:
+            return await around.endings.postponed(turn, sent=False, told=turn.told)
         try:
             self.live = live = self.live or await self._start(turn)
         except StartFailed as error:
             log.warning("agent.start_failed", detail=str(error))
+            if self._stopping:
+                return await around.endings.stopped(turn)
             return await around.endings.later(
                 turn, texts.START_TROUBLE, f"start failed: {error}", sent=False, told=self._told
             )
-        turn, prompt = await self._begin(turn, live)
-        if self._stopping:
-            return await around.endings.stopped(turn)
         end: TurnEnded | AlreadySeen | None = None
         died = ""
         try:
+            turn, prompt = await self._begin(turn, live)
+            if self._stopping:
+                return await around.endings.stopped(turn)
             end = await self._listen(turn, live, prompt)
         except AgentDied as error:
             died = str(error)
@@ -155,29 +163,34 @@ class Worker:
 
     async def _listen(self, turn: Turn, live: Live, prompt: Prompt) -> TurnEnded | AlreadySeen:
         """Read the process's events. Raises AgentDied, or TimeoutError past the turn's clock."""
-        silence = asyncio.create_task(self._tell_of_silence(turn), name="silence")
+        self._await_model(turn)
         try:
             async with asyncio.timeout(self._around.turn_timeout):
                 async for event in live.agent.turn(prompt):
                     if isinstance(event, TurnEnded | AlreadySeen):
                         return event
-                    if isinstance(event, TextDelta | ToolUsed):
-                        silence.cancel()
-                    await self._on_event(turn, event)
+                    self._on_event(turn, event)
         finally:
-            silence.cancel()
+            self._model_is_there()
         raise AgentDied("the process's messages ended without a result")
 
-    async def _on_event(self, turn: Turn, event: AgentEvent) -> None:
+    def _on_event(self, turn: Turn, event: AgentEvent) -> None:
         match event:
             case TextDelta():
+                self._model_is_there()
                 if self._first_text is None:
                     self._first_text = self._around.clock.monotonic()
             case ToolUsed(name, tool_use_id):
+                self._model_is_there()
                 log.info("tool.used", tool=name, tool_use_id=tool_use_id)
-                await self._show(turn, texts.USING.format(tool=name.rpartition("__")[2]))
+                self._show(turn, texts.USING.format(tool=name.rpartition("__")[2]))
+            case ModelAnswered():
+                self._model_is_there()
+            case ModelAsked():
+                self._await_model(turn)
             case ModelRetry(status):
                 log.warning("model.retried", status=status)
+                self._await_model(turn)
             case TurnStarted() | TurnEnded() | AlreadySeen():
                 pass
 
@@ -226,6 +239,16 @@ class Worker:
             log.warning("agent.interrupt_failed")
             await live.agent.close()
 
+    def _await_model(self, turn: Turn) -> None:
+        """The model is asked and has not answered yet: its silence counts from the first time."""
+        if self._silence is None:
+            self._silence = asyncio.create_task(self._tell_of_silence(turn), name="silence")
+
+    def _model_is_there(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
     async def _tell_of_silence(self, turn: Turn) -> None:
         await self._around.clock.sleep(SILENCE_SECONDS)
         if not self._told:
@@ -239,10 +262,14 @@ class Worker:
             return ()
         return await self._around.ledger.said(turn.conversation, turn.id)
 
-    async def _show(self, turn: Turn, text: str) -> None:
+    def _show(self, turn: Turn, text: str) -> None:
+        """Nobody waits for a sign: neither the turn nor the slot."""
         connector = self._around.connector(turn.connector)
         if isinstance(connector, ShowsActivity):
-            await connector.show_activity(turn.messages[-1].message.target, text)
+            target = turn.messages[-1].message.target
+            sign = asyncio.create_task(connector.show_activity(target, text), name="sign")
+            self._signs.add(sign)
+            sign.add_done_callback(self._signs.discard)
 
     def _sum_up(self, turn: Turn, outcome: str, began: float) -> None:
         seconds = self._around.clock.monotonic() - began

@@ -211,16 +211,11 @@ class Flow:
             on_free=self._on_free,
         )
 
-        async def postpone(turn: Turn) -> None:
-            await self.endings.postponed(turn, sent=False, told=turn.told)
-
         self.dispatcher = Dispatcher(
             ledger=self.ledger,
             pool=self.pool,
-            gateway=self.gateway,
             clock=self.clock,
             debounce=self._debounce,
-            postpone=postpone,
         )
         self.deliveries = {
             name: Delivery(

@@ -16,13 +16,17 @@ from claude_agent_sdk import (
     StreamEvent,
     SystemMessage,
     TextBlock,
+    ToolResultBlock,
     ToolUseBlock,
+    UserMessage,
 )
 
 from daemon.model import Usage
 from daemon.ports import (
     AgentEvent,
     AlreadySeen,
+    ModelAnswered,
+    ModelAsked,
     ModelRetry,
     TextDelta,
     ToolUsed,
@@ -54,6 +58,7 @@ class TurnView:
         self.quiet = False
         self._streamed = False
         self._said = ""
+        self._tools_open: set[str] = set()
 
     def feed(self, message: Message) -> tuple[AgentEvent, ...]:
         """The events of the next message; none of them after the one that ends the turn."""
@@ -64,6 +69,8 @@ class TurnView:
                 return self._on_stream(message.event)
             case AssistantMessage(parent_tool_use_id=None):
                 return self._on_assistant(message)
+            case UserMessage(parent_tool_use_id=None, content=list(blocks)):
+                return self._on_results(blocks)
             case ResultMessage() if self._is_ours(message):
                 self.ended = True
                 return (turn_ended(message, self._said),)
@@ -88,6 +95,8 @@ class TurnView:
         return ()
 
     def _on_stream(self, event: Mapping[str, Any]) -> tuple[AgentEvent, ...]:
+        if event.get("type") == "message_start" and self.started:
+            return (ModelAnswered(),)
         delta = event.get("delta")
         if event.get("type") != "content_block_delta" or not isinstance(delta, dict):
             return ()
@@ -107,8 +116,14 @@ class TurnView:
                     events.append(TextDelta(self._said))
                 self._streamed = False
             elif isinstance(block, ToolUseBlock):
+                self._tools_open.add(block.id)
                 events.append(ToolUsed(block.name, block.id))
         return tuple(events)
+
+    def _on_results(self, blocks: list[Any]) -> tuple[AgentEvent, ...]:
+        ended = {block.tool_use_id for block in blocks if isinstance(block, ToolResultBlock)}
+        was_open, self._tools_open = self._tools_open, self._tools_open - ended
+        return (ModelAsked(),) if was_open and not self._tools_open else ()
 
     def _is_ours(self, result: ResultMessage) -> bool:
         named = {*(result.user_message_uuids or ()), result.user_message_uuid} - {None}

@@ -25,6 +25,7 @@ from daemon.model import JsonObject, ProcessRef, Profile, Prompt, Usage, Workspa
 from daemon.ports import (
     AgentEvent,
     AlreadySeen,
+    ModelAnswered,
     ModelRetry,
     PromptFate,
     TextDelta,
@@ -67,6 +68,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Think:
+    """The model has begun to answer, and writes nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """The model did not answer; the CLI tries again by itself."""
 
@@ -89,7 +95,7 @@ class Die:
     detail: str = "killed"
 
 
-Step = Say | Use | Work | Wait | Retry | Fail | Die
+Step = Say | Use | Work | Wait | Think | Retry | Fail | Die
 Script = Callable[[Prompt], Sequence[Step]]
 
 
@@ -265,8 +271,8 @@ class ScriptedAgent:
                         yield event
                 case Wait(event=wanted):
                     await self._stand_still(wanted)
-                case Retry(status):
-                    yield ModelRetry(status)
+                case Think() | Retry():
+                    yield ModelRetry(step.status) if isinstance(step, Retry) else ModelAnswered()
                 case Fail(error, status, detail):
                     entry.behind = True
                     yield TurnEnded("", error, status, detail)

@@ -76,9 +76,9 @@ class TranscriptFile:
         CLI refuses a new session where there is a file of its id, even an empty one (measured).
         """
         with contextlib.suppress(FileNotFoundError):
-            folder = self._open_folder()
+            folder, aside = self._open_folder(), f"{self._name}.unusable"
             try:
-                os.replace(self._name, f"{self._name}.unusable", src_dir_fd=folder, dst_dir_fd=folder)
+                os.replace(self._name, aside, src_dir_fd=folder, dst_dir_fd=folder)
             finally:
                 os.close(folder)
 

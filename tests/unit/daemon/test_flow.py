@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon import texts
-from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Use, Wait, Work
+from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Think, Use, Wait, Work
+from daemon.clock import ManualClock
 from daemon.errors import StartFailed
 from daemon.model import (
     ConversationId,
@@ -205,6 +206,34 @@ async def test_a_model_that_is_away_is_told_once_and_nothing_is_lost(tmp_path: P
         assert ready is not None
         assert ready.not_before > flow.clock.now()
         assert await flow.ledger.dead() == (), "no hour of 529 makes a dead letter"
+
+
+async def test_a_model_that_is_silent_is_told_of_before_half_a_minute_is_over(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Say("at last")]
+        await flow.say("hello")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await clock.advance(29)
+        assert await flow.answers(1) == [("t1", texts.MODEL_AWAY)]
+        go.set()
+        assert (await flow.answers(2))[1] == ("t1", "at last")
+
+
+async def test_a_model_that_thinks_for_long_is_not_called_away(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Think(), Wait(go), Say("well thought")]
+        await flow.say("hello")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await clock.advance(25)
+        await clock.advance(300)
+        go.set()
+        assert await flow.answers(1) == [("t1", "well thought")]
 
 
 async def test_a_spent_turn_budget_ends_the_turn_with_a_clear_text(tmp_path: Path) -> None:
