@@ -33,10 +33,15 @@ NewDaemon = Callable[..., DaemonProcess]
 
 
 @pytest.fixture
-def new_daemon(tmp_path: Path, model: StandInModel, slack: StandInSlack) -> NewDaemon:
-    """A daemon on both stand-ins; tables given add to the configuration."""
+async def new_daemon(
+    tmp_path: Path, model: StandInModel, slack: StandInSlack
+) -> AsyncIterator[NewDaemon]:
+    """A daemon on both stand-ins. Tables given add to the configuration ("__" stands for a dot);
+    `secrets` replaces some of its environment. What a test leaves running is stopped.
+    """
+    made: list[DaemonProcess] = []
 
-    def make(**tables: dict[str, Any]) -> DaemonProcess:
+    def make(secrets: dict[str, str] | None = None, **tables: dict[str, Any]) -> DaemonProcess:
         base: dict[str, dict[str, Any]] = {
             "agent": {"api_url": model.url, "model": "claude-sonnet-5"},
             "pool": {"max_processes": 3, "spare_processes": 1},
@@ -51,11 +56,16 @@ def new_daemon(tmp_path: Path, model: StandInModel, slack: StandInSlack) -> NewD
         for name, rows in tables.items():
             table = name.replace("__", ".")
             base[table] = {**base.get(table, {}), **rows}
-        secrets = {
+        environment = {
             "ANTHROPIC_API_KEY": MODEL_KEY,
             "SLACK_APP_TOKEN": slack.app_token,
             "SLACK_BOT_TOKEN": slack.bot_token,
+            **(secrets or {}),
         }
-        return DaemonProcess(tmp_path, base, secrets)
+        daemon = DaemonProcess(tmp_path, base, environment)
+        made.append(daemon)
+        return daemon
 
-    return make
+    yield make
+    for daemon in made:
+        await daemon.__aexit__(None, None, None)

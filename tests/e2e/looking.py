@@ -1,0 +1,72 @@
+"""What a test outside the daemon looks at: processes, files, and states that nobody announces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from daemon.demo.model import StandInModel
+from daemon.demo.process import DaemonProcess
+from daemon.demo.slack import Post, StandInSlack
+
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], T], what: str, within: float = 30.0) -> T:
+    """The first truthy value of `look`, asked for often."""
+    try:
+        async with asyncio.timeout(within):
+            while not (value := look()):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not seen within {within:g} s: {what}") from None
+    return value
+
+
+def agents_of(daemon: DaemonProcess) -> list[psutil.Process]:
+    """Every process that works below the daemon's conversations: CLIs, and tools of theirs."""
+    return [process for process in psutil.process_iter() if _works_below(process, daemon.data)]
+
+
+def _works_below(process: psutil.Process, data: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(data / "conversations")
+    except (psutil.Error, OSError):
+        return False
+
+
+def identities(processes: list[psutil.Process]) -> set[tuple[int, float]]:
+    """Who they are, so that a later look tells them from others with the same pid."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.add((process.pid, process.create_time()))
+    return found
+
+
+def turns_that_ended(daemon: DaemonProcess) -> list[str]:
+    """The outcomes of the turns, from their summary lines."""
+    return [str(entry["outcome"]) for entry in daemon.logged("turn.finished")]
+
+
+def texts(slack: StandInSlack, channel: str, root: str) -> list[str]:
+    """What stands of ours in a thread, oldest first."""
+    return [post.text for post in slack.posts(channel, root)]
+
+
+def prompts(model: StandInModel) -> list[str]:
+    """The last prompt of each request to the model, in order."""
+    return [entry.ask.prompt for entry in model.journal]
+
+
+def words(posts: list[Post]) -> str:
+    return "\n".join(post.text for post in posts)
+
+
+def files_below(path: Path) -> Iterator[Path]:
+    yield from (found for found in path.rglob("*") if found.is_file() and not found.is_symlink())
