@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from daemon.clock import Clock
-from daemon.errors import LedgerError, Unavailable
+from daemon.errors import LedgerError, OwnershipLost, Unavailable
 from daemon.metrics import Metrics
 from daemon.model import (
     Effect,
@@ -26,6 +26,7 @@ from daemon.model import (
     Unclear,
 )
 from daemon.ports import Connector, Ledger
+from daemon.retries import patiently
 
 log = structlog.get_logger()
 
@@ -64,7 +65,7 @@ class Delivery:
         """Until cancelled; what is under way stays `sending`, and the next start looks it up."""
         async with asyncio.TaskGroup() as group:
             for effect in await self._ledger.left_sending(self._connector.name):
-                self._begin(group, effect, self._look_up(effect))
+                self._begin(group, effect, self._settle(effect, Unclear("found in `sending`")))
             while True:
                 self._event.clear()
                 now = self._clock.now()
@@ -100,9 +101,6 @@ class Delivery:
         async def one() -> None:
             try:
                 await work
-            except LedgerError:
-                log.exception("delivery.unwritten", effect=effect.id)
-                await self._clock.sleep(FIRST_RETRY_SECONDS)
             finally:
                 self._busy.discard(effect.conversation)
                 self._event.set()
@@ -112,19 +110,50 @@ class Delivery:
     async def _carry_out(self, effect: Effect) -> None:
         patience = PATIENCE_SECONDS[self._connector.priority]
         if self._clock.now() - effect.created_at > patience:
-            await self._give_up(effect, f"refused for {patience / 3600:g} hours")
+            await self._settle(effect, Rejected(f"refused for {patience / 3600:g} hours"))
             return
 
+        receipt = await self._attempt(effect)
+        if receipt is not None:
+            await self._settle(effect, receipt)
+
+    async def _attempt(self, effect: Effect) -> Receipt | None:
+        """None: the ledger did not take `sending`, so nothing left and it is pending still."""
+        left = False
+
         async def sending() -> None:
+            nonlocal left
             await self._ledger.mark_sending(effect.id)
+            left = True
 
         try:
-            receipt: Receipt = await self._connector.deliver(effect, sending)
+            return await self._connector.deliver(effect, sending)
         except Unavailable as error:
-            receipt = NotNow(str(error), error.retry_after)
-        await self._settle(effect, receipt)
+            return Unclear(str(error)) if left else NotNow(str(error), error.retry_after)
+        except OwnershipLost:
+            raise
+        except LedgerError:
+            log.exception("delivery.not_begun", effect=effect.id)
+            await self._clock.sleep(FIRST_RETRY_SECONDS)
+            return None
+        except Exception:  # the delivery boundary: a defect of ours stops no other effect
+            log.exception("delivery.broke", effect=effect.id)
+            return Unclear("internal error") if left else NotNow("internal error", 0.0)
 
     async def _settle(self, effect: Effect, receipt: Receipt) -> None:
+        """Write what came of it, however long the ledger is in trouble: else its conversation would
+        stand still behind a `sending` that nobody looks after.
+        """
+
+        def heard(error: BaseException, tries: int) -> None:
+            log.error("delivery.unwritten", effect=effect.id, reason=str(error), tries=tries)
+
+        trying = patiently(
+            self._clock, longest=LAST_RETRY_SECONDS, heard=heard, over=(LedgerError,)
+        )
+        await trying(self._write, effect, receipt)
+
+    async def _write(self, effect: Effect, receipt: Receipt) -> None:
         match receipt:
             case Sent(ref):
                 await self._ledger.mark_sent(effect.id, ref)
@@ -168,14 +197,19 @@ class Delivery:
 
     async def _find(self, effect: Effect) -> Sent | Sighting:
         """Ask until the outside answers: a look-up that fails says nothing."""
-        wait = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                return await self._connector.find(effect)
-            except Unavailable as error:
-                log.info("delivery.look_up_failed", effect=effect.id, reason=str(error))
-                await self._clock.sleep(error.retry_after or wait)
-                wait = min(2 * wait, LAST_RETRY_SECONDS)
+
+        def heard(error: BaseException, tries: int) -> None:
+            log.info("delivery.look_up_failed", effect=effect.id, reason=str(error), tries=tries)
+
+        trying = patiently(
+            self._clock, first=FIRST_RETRY_SECONDS, longest=LAST_RETRY_SECONDS, heard=heard
+        )
+        try:
+            found: Sent | Sighting = await trying(self._connector.find, effect)
+        except Exception:  # the delivery boundary, as above: then a person looks
+            log.exception("delivery.look_up_broke", effect=effect.id)
+            return Sighting.UNKNOWN
+        return found
 
     async def _give_up(self, effect: Effect, reason: str) -> None:
         await self._ledger.mark_dead(effect.id, reason)

@@ -160,6 +160,7 @@ class Flow:
         connectors: tuple[RecordingConnector, ...] = (),
         idle_seconds: float = 600,
         turn_timeout: float = 30,
+        ledger: Callable[[Ledger], Ledger] = lambda ledger: ledger,
     ) -> None:
         self.root = root
         self.clock = clock or SystemClock()
@@ -173,11 +174,12 @@ class Flow:
         self._settings = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
         self._debounce = debounce
         self._turn_timeout = turn_timeout
+        self._wrapped = ledger
         self._numbers = itertools.count(1)
         self.services: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self.ledger: Ledger = await open_ledger(self.root, self.clock)
+        self.ledger: Ledger = self._wrapped(await open_ledger(self.root, self.clock))
         await self.agents.end_leftovers()
         self.endings = Endings(
             ledger=self.ledger,

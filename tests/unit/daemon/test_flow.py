@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from daemon import texts
 from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Think, Use, Wait, Work
 from daemon.clock import ManualClock
-from daemon.errors import StartFailed
+from daemon.errors import LedgerError, StartFailed
 from daemon.model import (
     ConversationId,
     Effect,
+    EffectId,
     Identity,
     NotNow,
     Outcome,
@@ -26,7 +28,7 @@ from daemon.model import (
     Trust,
     Unclear,
 )
-from daemon.ports import Refusal
+from daemon.ports import Ledger, Refusal
 from tests.flow import Flow, RecordingConnector
 
 
@@ -448,6 +450,47 @@ async def test_a_rejected_delivery_is_a_dead_letter_and_does_not_block(tmp_path:
         assert await flow.answers(1) == [("t1", "two")]
         (letter,) = await flow.ledger.dead()
         assert letter["reason"] == "is_archived"
+
+
+async def test_an_outcome_is_written_once_the_ledger_can_again(tmp_path: Path) -> None:
+    async with Flow(tmp_path, ledger=lambda real: cast("Ledger", FullDisk(real, 2))) as flow:
+        flow.agents.script = echo
+        await flow.say("one")
+        await flow.answers(1)
+        await flow.say("two")
+        assert await flow.answers(2, within=30) == [("t1", "one"), ("t1", "two")]
+
+
+async def test_a_defect_in_a_connector_stops_no_other_conversation(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = echo
+
+        def breaks(_: Effect) -> Sent:
+            raise ValueError("a defect")
+
+        flow.chat.receipts = [breaks]
+        flow.chat.findable = False
+        await flow.say("one", "t1")
+        await flow.until(lambda: not flow.chat.receipts)
+        await flow.say("two", "t2")
+        assert await flow.answers(1) == [("t2", "two")]
+
+
+class FullDisk:
+    """A ledger that cannot write down so many deliveries."""
+
+    def __init__(self, real: Ledger, failures: int) -> None:
+        self._real = real
+        self._failures = failures
+
+    async def mark_sent(self, effect: EffectId, ref: str) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise LedgerError("the disk is full")
+        await self._real.mark_sent(effect, ref)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
 
 
 # --- restarts ---------------------------------------------------------------------------------
