@@ -30,7 +30,6 @@ test: setup  ## every test, with the servers they talk to
 	@bash deploy/servers.sh
 	$(MAKE) --no-print-directory check
 	$(PY) -m pytest -q tests --ignore=tests/unit --ignore=tests/architecture
-	@$(PY) -m tests.missing
 
 bench: setup  ## the benchmark tables, with ratios beside the plain alternative
 	@bash deploy/servers.sh

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+pytest_plugins = ["tests.missing"]
+
 AMBIENT = ("ANTHROPIC_", "CLAUDE")
 
 
