@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aioimaplib import aioimaplib as lib
@@ -23,7 +23,7 @@ from daemon.errors import AuthenticationFailed, PostroomError, Unavailable
 _CODE = re.compile(rb"\[([A-Z-]+)(?: ([^\]]*))?\]")
 # RFC 5530: these refusals of a login pass by themselves.
 _PASSING = {"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"}
-_LIST = re.compile(rb'\(([^)]*)\) (?:NIL|"(?:[^"\\]|\\.)*") (?:"((?:[^"\\]|\\.)*)"|(\S+))$')
+_LIST = re.compile(rb'\(([^)]*)\) (NIL|"(?:[^"\\]|\\.)*") (?:"((?:[^"\\]|\\.)*)"|(\S+))')
 
 
 class ConnectionLost(Unavailable):
@@ -53,9 +53,18 @@ class Selected:
     keywords: bool
 
 
+@dataclass(frozen=True, slots=True)
+class FolderName:
+    r"""A folder of the mailbox: attributes (RFC 6154: "\drafts", ...) are in lower case."""
+
+    name: str
+    attributes: frozenset[str]
+    delimiter: str
+
+
 class ImapClient:
-    """Made by `connect`. Raises ConnectionLost from every method, Refused where the server says
-    no; after ConnectionLost, or a cancelled call, it is closed.
+    """Made by `connecting.connect`. Raises ConnectionLost from every method, Refused where the
+    server says no; after ConnectionLost, or a cancelled call, it is closed.
     """
 
     def __init__(self, protocol: HardenedProtocol, limits: Limits) -> None:
@@ -63,6 +72,7 @@ class ImapClient:
         self._limits = limits
         self._lock = asyncio.Lock()
         self._idle: asyncio.Future[object] | None = None
+        self.folder = ""  # the one that is selected
 
     @property
     def can_idle(self) -> bool:
@@ -124,7 +134,9 @@ class ImapClient:
         await self.read_capabilities()
 
     async def select(self, folder: str, *, read_only: bool = False) -> Selected:
+        r"""Enter a folder. `read_only` leaves its \Recent flags alone."""
         name = "EXAMINE" if read_only else "SELECT"
+        self.folder = ""
         lines = await self._run(self._command(name, lib.quoted(folder)), self._limits.command)
         self._protocol.state = lib.SELECTED
         codes = {
@@ -133,6 +145,7 @@ class ImapClient:
         uidvalidity, uidnext = codes.get(b"UIDVALIDITY", b""), codes.get(b"UIDNEXT", b"")
         if not uidvalidity.isdigit():
             raise Refused(f"{folder} has no UIDVALIDITY")  # RFC 3501 2.3.1.1: it must have one
+        self.folder = folder
         return Selected(
             int(uidvalidity),
             int(uidnext) if uidnext.isdigit() else None,
@@ -169,46 +182,53 @@ class ImapClient:
         )
         await self._run(command, None)
 
-    async def folders(self) -> list[tuple[frozenset[str], str]]:
-        """Every folder's attributes (RFC 6154: \\Drafts, \\Sent, ...) and name."""
-        lines = await self._run(self._command("LIST", '""', '"*"'), self._limits.command)
-        found = []
-        for match in (_LIST.match(bytes(line)) for line in lines[:-1]):
-            if match is not None:
-                name = match[3] if match[2] is None else re.sub(rb"\\(.)", rb"\1", match[2])
-                attributes = match[1].decode("ascii", "replace").lower().split()
-                found.append((frozenset(attributes), name.decode("ascii", "replace")))
-        return found
+    async def folders(self) -> list[FolderName]:
+        """Every folder. Names are as the server has them (modified UTF-7): use them as they are."""
+        arguments = ['""', '"*"']
+        if self.has("SPECIAL-USE") and self.has("LIST-EXTENDED"):
+            arguments.append("RETURN (SPECIAL-USE)")  # else some servers keep it to themselves
+        lines = await self._run(self._command("LIST", *arguments), self._limits.command)
+        return [
+            FolderName(
+                name=_unquoted(match[3]) if match[3] is not None else match[4].decode("latin-1"),
+                attributes=frozenset(match[1].decode("ascii", "replace").lower().split()),
+                delimiter="" if match[2] == b"NIL" else _unquoted(match[2][1:-1]),
+            )
+            for match in (_LIST.match(bytes(line)) for line in lines[:-1])
+            if match is not None
+        ]
 
     async def create(self, folder: str) -> None:
+        """Make a folder, and subscribe to it so that people's programs show it."""
         await self._run(self._command("CREATE", lib.quoted(folder)), self._limits.command)
+        with contextlib.suppress(Refused):
+            await self._run(self._command("SUBSCRIBE", lib.quoted(folder)), self._limits.command)
 
     async def noop(self) -> None:
         """A probe: answered, or ConnectionLost within the limit."""
         await self._run(self._command("NOOP"), self._limits.idle)
 
-    async def idle(self, seconds: float) -> bool:
-        """Wait in IDLE until the server pushes something (True) or the time is up (False)."""
+    async def idle(self, seconds: float, pushed: Callable[[], None]) -> None:
+        """Stay in IDLE for so long; `pushed` is called for each piece of news, at once."""
         protocol = self._protocol
         with self._ending():
             async with asyncio.timeout(self._limits.idle):
                 await self._begin_idle()
-            pushed = False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    pushed = await protocol.idle_queue.get() != lib.STOP_WAIT_SERVER_PUSH
-            assert self._idle is not None
+                    while await protocol.idle_queue.get() != lib.STOP_WAIT_SERVER_PUSH:
+                        pushed()
+            assert self._idle is not None  # noqa: S101 - _begin_idle made it
             async with asyncio.timeout(self._limits.idle):
                 if not self._idle.done():
                     protocol.send("DONE")
                 await self._idle
-        return pushed
 
     async def _begin_idle(self) -> None:
         protocol = self._protocol
         while not protocol.idle_queue.empty():
             protocol.idle_queue.get_nowait()
-        protocol._idle_event.clear()
+        protocol._idle_event.clear()  # noqa: SLF001 - the library's, and it forgets to
         command = lib.IdleCommand(protocol.new_tag(), protocol.idle_queue, loop=protocol.loop)
         self._idle = asyncio.ensure_future(protocol.execute(command))
         self._idle.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -227,7 +247,7 @@ class ImapClient:
         *arguments: str,
         prefix: str = "",
         untagged_resp_name: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the library's own timer, reset per chunk
+        timeout: float | None = None,  # the library's own timer, reset by each chunk
     ) -> lib.Command:
         return lib.Command(
             name,
@@ -268,44 +288,5 @@ class ImapClient:
             raise
 
 
-async def connect(server: ImapServer, context: ssl.SSLContext, limits: Limits) -> ImapClient:
-    """A logged-in connection. Raises ConnectionLost, AuthenticationFailed."""
-    loop = asyncio.get_running_loop()
-    protocol = HardenedProtocol(loop)
-    client = ImapClient(protocol, limits)
-    implicit = context if server.security == "tls" else None
-    try:
-        async with asyncio.timeout(limits.connect):
-            await loop.create_connection(
-                lambda: protocol, server.host.strip("[]"), server.port, ssl=implicit
-            )
-            greeting = await protocol.greeting
-    except ssl.SSLCertVerificationError as error:
-        raise ConnectionLost(f"{server.host}: its certificate is not trusted: {error}") from error
-    except (OSError, TimeoutError, lib.AioImapException) as error:
-        client.abort()
-        raise ConnectionLost(f"{server.host}:{server.port}: {type(error).__name__}") from error
-    except BaseException:
-        client.abort()
-        raise
-    try:
-        await _enter(client, server, context, greeting)
-    except BaseException:
-        client.abort()
-        raise
-    return client
-
-
-async def _enter(
-    client: ImapClient, server: ImapServer, context: ssl.SSLContext, greeting: bytes
-) -> None:
-    """From the greeting to a login. PREAUTH is refused: it would skip STARTTLS and our user."""
-    if not greeting.upper().startswith(b"* OK"):
-        raise ConnectionLost(f"{server.host} does not let us in: {greeting[:6].decode('latin-1')}")
-    try:
-        await client.read_capabilities()
-        if server.security == "starttls":
-            await client.starttls(context, server.host)
-        await client.login(server)
-    except Refused as refused:
-        raise ConnectionLost(f"{server.host}: {refused}") from refused
+def _unquoted(text: bytes) -> str:
+    return re.sub(rb"\\(.)", rb"\1", text).decode("latin-1")
