@@ -71,7 +71,7 @@ def _register_message(connection: sqlite3.Connection, item: Message, now: float)
     values = rows.message_values(item, now)
     trust = item.sender.trust
     verdict = _judge(
-        connection, item.conversation, values["sender"], trust, addressed=item.addressed
+        connection, values["conversation"], values["sender"], trust, addressed=item.addressed
     )
     row = {
         "message": new_message_id(),
@@ -134,7 +134,7 @@ def _duplicate(
     unheard = stored["state"] in ("ignored", "unreadable") and not stored["addressed"]
     if not (unheard and item.addressed):
         return _again(connection, stored, addressed=item.addressed)
-    verdict = _judge(connection, item.conversation, values["sender"], item.sender.trust)
+    verdict = _judge(connection, values["conversation"], values["sender"], item.sender.trust)
     changed = {
         **_kept(values, verdict),
         "addressed": 1,
