@@ -11,8 +11,8 @@ tests: it does what the text of the *last* user prompt says, and nothing that hi
                                    a checker sees which messages were in the turn and their order
 
 Without `say` and `echo` the results of the tools are the text. A prompt is one text block: where
-the CLI puts several beside each other (a prompt again after a death, a note about an interrupt),
-only the last one counts. `<system-reminder>` parts and messages of the system role are skipped.
+the CLI puts several beside each other (a prompt again after a death), only the last one counts.
+`<system-reminder>` parts, messages of the system role and notes of an interrupt are skipped.
 A prompt of a later attempt (`AGAIN`) goes on where the one before stopped, as a real model does:
 tools that had a result then are not called again.
 """
@@ -29,6 +29,8 @@ REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 WORKDIR = re.compile(r"Primary working directory: (.+)")
 AGAIN = re.compile(r"\AYour work on the messages below was interrupted.*?\n\n", re.DOTALL)
 """How `daemon/prompts.py` begins the prompt of a later attempt; what follows is as before."""
+INTERRUPTED = re.compile(r"\[Request interrupted by user[^\]]*\]")
+"""The CLI's own note behind a turn that was interrupted: nobody's prompt."""
 DIRECTIVE = re.compile(r"\[\[(say|tool|slow|echo)(?::|(?=]]))")
 
 
@@ -87,6 +89,8 @@ def read_ask(body: Mapping[str, Any]) -> Ask:
         raw = str(block.get("text", "")) if block.get("type") == "text" else ""
         workdir = found[1].strip() if (found := WORKDIR.search(raw)) else workdir
         text = clean(raw)
+        if INTERRUPTED.fullmatch(text):
+            continue
         if role == "user" and text:
             before = _done_before(text, texts, [*before, *results])
             if not run_open:

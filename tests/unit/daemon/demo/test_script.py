@@ -74,6 +74,14 @@ def test_a_later_attempt_does_not_repeat_a_tool_that_had_its_result() -> None:
     assert directed(asked(*before, user(again), assistant("x"), user(again))) == Reply("42")
 
 
+def test_a_later_attempt_after_an_interrupt_does_not_repeat_one_either() -> None:
+    note = user("[Request interrupted by user]")
+    again = user(prompts._AGAIN + "\n\n" + TOOL)
+    assert directed(asked(user(TOOL), assistant(""), user(result("42")), note, again)) == Reply(
+        "42"
+    )
+
+
 def test_a_later_attempt_repeats_a_tool_that_was_cut_off() -> None:
     again = prompts._AGAIN + "\n\n" + TOOL
     before = (user(TOOL), assistant(""), user(result("interrupted", is_error=True)))
