@@ -63,6 +63,11 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         "select count(*), min(registered_at) from inbox "
         "where state = 'waiting' or state = 'unidentified'"
     ).fetchone()
+    put_back = connection.execute(
+        "select min(i.registered_at) from turn t join inbox i on i.turn = t.id "
+        "where t.state = 'queued'"
+    ).fetchone()[0]
+    oldest = min((at for at in (oldest, put_back) if at is not None), default=None)
     turns = dict(
         tuple(row)
         for row in connection.execute(
@@ -72,7 +77,7 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
     )
     outbox = {
         state: connection.execute(
-            f"select count(*) from outbox where state = '{state}'"  # noqa: S608
+            f"select count(*) from outbox where state = '{state}'"
         ).fetchone()[0]
         for state in ("staged", "pending", "sending")
     }

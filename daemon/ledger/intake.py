@@ -38,11 +38,10 @@ _OUTCOMES = {
     "unreadable": Outcome.UNREADABLE,
 }
 # What a message that will not be worked on leaves behind.
-_WITHOUT_TEXT = {"subject": None, "body": None, "attachments": None, "names": None}
+_WITHOUT_TEXT = dict.fromkeys(("subject", "body", "attachments", "names", "raw_path"))
 _KEYS_ONLY = _WITHOUT_TEXT | dict.fromkeys(
-    ("conversation", "priority", "sender", "sender_name", "sender_trust", "sent_at", "target",
-     "raw_path")
-)  # fmt: skip
+    ("conversation", "priority", "sender", "sender_name", "sender_trust", "sent_at", "target")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,8 @@ def register(
     """T1: the row, or what a duplicate adds to the row that is there; and the cursor."""
     if isinstance(item, Message):
         registered = _register_message(connection, item, now)
+        if item.raw is not None:
+            _settle_raw(connection, item.raw)
     else:
         registered = _register_other(connection, item, now)
     if cursor is not None:
@@ -91,6 +92,15 @@ def _register_message(connection: sqlite3.Connection, item: Message, now: float)
         MessageId(row["message"]),
         ConversationId(row["conversation"]) if row["conversation"] else None,
         verdict.tell,
+    )
+
+
+def _settle_raw(connection: sqlite3.Connection, path: str) -> None:
+    """The stored raw form of what is not kept (ignored, left out, heard before) may go."""
+    connection.execute(
+        "insert into leftover (path) select ?1 "
+        "where not exists (select 1 from inbox where raw_path = ?1) on conflict do nothing",
+        (path,),
     )
 
 
@@ -259,7 +269,7 @@ def _stored(connection: sqlite3.Connection, row: dict[str, Any]) -> sqlite3.Row:
     for key in ("outside_id", "alternate_id"):
         if found is None and row[key] is not None:
             found = connection.execute(
-                f"select {columns} from inbox where connector = ? and {key} = ?",  # noqa: S608
+                f"select {columns} from inbox where connector = ? and {key} = ?",
                 (row["connector"], row[key]),
             ).fetchone()
     assert found is not None  # noqa: S101 - a unique key just barred the insert
@@ -391,7 +401,7 @@ def knows(
         key = rows.plain(outside_id)
         for column in ("outside_id", "alternate_id"):
             if connection.execute(
-                f"select 1 from inbox where connector = ? and {column} = ?",  # noqa: S608
+                f"select 1 from inbox where connector = ? and {column} = ?",
                 (connector, key),
             ).fetchone():
                 found.add(outside_id)
@@ -401,7 +411,7 @@ def knows(
 
 def message(connection: sqlite3.Connection, id_: MessageId) -> StoredMessage | None:
     row = connection.execute(
-        f"select {rows.MESSAGE_COLUMNS} from inbox where message = ?",  # noqa: S608
+        f"select {rows.MESSAGE_COLUMNS} from inbox where message = ?",
         (id_,),
     ).fetchone()
     return rows.stored_message(row) if row is not None else None

@@ -8,6 +8,7 @@ from typing import Any
 from daemon.ledger import events
 from daemon.model import ConversationId, JsonObject, new_turn_id
 
+NEXT = "next"  # `retried_as` until the turn is claimed that takes its messages
 RAW_SHOWN = 2000  # characters of what could not be read
 
 _DEAD_TURN = "state = 'dead' and discarded_at is null and retried_as is null"
@@ -23,8 +24,8 @@ def dead(connection: sqlite3.Connection) -> tuple[JsonObject, ...]:
         {"kind": "turn", **row}
         for row in _rows(
             connection,
-            "select id, connector, conversation, ended_at as at, reason, attempt, failures, deaths, "
-            f"claimed_at from turn where {_DEAD_TURN}",
+            "select id, connector, conversation, ended_at as at, reason, attempt, failures, "
+            f"deaths, claimed_at from turn where {_DEAD_TURN}",
         )
     ]
     letters += [
@@ -60,7 +61,7 @@ def retry(
         events.note(connection, now, effect["conversation"], any_id, "retried by a person", "")
         return ConversationId(effect["conversation"])
     turn = connection.execute(
-        f"select * from turn where id = ? and {_DEAD_TURN}",  # noqa: S608
+        f"select * from turn where id = ? and {_DEAD_TURN}",
         (any_id,),
     ).fetchone()
     if turn is None:
@@ -76,7 +77,8 @@ def _retry_turn(
     """
     new = new_turn_id()
     queued = connection.execute(
-        "insert into turn (id, conversation, connector, trust, state, epoch, workspace, claimed_at) "
+        "insert into turn "
+        "(id, conversation, connector, trust, state, epoch, workspace, claimed_at) "
         "values (?, ?, ?, ?, 'queued', ?, ?, ?) on conflict do nothing",
         (
             new,
@@ -93,7 +95,7 @@ def _retry_turn(
         "update inbox set turn = ?, state = ? where turn = ?", (successor, state, turn["id"])
     )
     connection.execute(
-        "update turn set retried_as = ? where id = ?", (successor or "next", turn["id"])
+        "update turn set retried_as = ? where id = ?", (successor or NEXT, turn["id"])
     )
     events.note(connection, now, turn["conversation"], turn["id"], "retried by a person", "")
     return ConversationId(turn["conversation"])
@@ -107,7 +109,7 @@ def discard(connection: sqlite3.Connection, any_id: str, now: float) -> bool:
         ("inbox", "message", _UNREADABLE),
     ):
         row = connection.execute(
-            f"update {table} set discarded_at = ? where {key} = ? and {condition} "  # noqa: S608
+            f"update {table} set discarded_at = ? where {key} = ? and {condition} "
             "returning coalesce(conversation, '') as conversation",
             (now, any_id),
         ).fetchone()

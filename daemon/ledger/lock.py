@@ -1,4 +1,4 @@
-"""One daemon per data directory: flock on a file in it, freed by the kernel when the daemon dies."""
+"""One daemon per data directory: flock on a file in it, which the kernel frees at its death."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from daemon.errors import ConfigError, DataDirBusy
 
 # flock and SQLite's shared memory do not work, or not for all hosts, on these.
 _NETWORK = frozenset(
-    ["9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"]
+    [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "gfs2",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "smb3",
+        "smbfs",
+    ]
 )
 
 

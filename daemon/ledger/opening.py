@@ -29,16 +29,18 @@ async def open_ledger(data_dir: Path, clock: Clock) -> SqliteLedger:
     Raises DataDirBusy (another daemon holds it), ConfigError (the directory cannot be used) or
     LedgerError (the file is of a later version, or broken).
     """
-    data_dir = data_dir.absolute()
-    lock = await asyncio.to_thread(DataDirLock, data_dir)
+    path = _file_in(data_dir)
+    lock = await asyncio.to_thread(DataDirLock, path.parent)
     try:
-        connection, epoch = await asyncio.to_thread(_open, data_dir / FILE)
+        connection, epoch = await asyncio.to_thread(_open, path)
     except BaseException:
         lock.release()
         raise
-    return SqliteLedger(
-        path=data_dir / FILE, connection=connection, epoch=epoch, clock=clock, lock=lock
-    )
+    return SqliteLedger(path=path, connection=connection, epoch=epoch, clock=clock, lock=lock)
+
+
+def _file_in(data_dir: Path) -> Path:
+    return data_dir.absolute() / FILE
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
@@ -73,15 +75,13 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("pragma busy_timeout = 5000")
         (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
-        if mode != "wal":
-            raise LedgerError(f"{path}: the file system does not carry a write-ahead log ({mode})")
         connection.execute("pragma synchronous = full")
     except sqlite3.Error as error:
         connection.close()
         raise LedgerError(f"{path} is not a usable ledger: {error}; restore a backup") from error
-    except LedgerError:
+    if mode != "wal":
         connection.close()
-        raise
+        raise LedgerError(f"{path}: the file system does not carry a write-ahead log ({mode})")
     return connection
 
 
@@ -122,7 +122,7 @@ class ReadOnlyLedger:
 
 async def read_only(data_dir: Path) -> ReadOnlyLedger:
     """Raises LedgerError where there is none, or none of this version."""
-    ledger = ReadOnlyLedger(data_dir.absolute() / FILE)
+    ledger = ReadOnlyLedger(_file_in(data_dir))
     try:
         await ledger.check()
     except LedgerError:

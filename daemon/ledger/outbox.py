@@ -117,7 +117,7 @@ def due(
     connection: sqlite3.Connection, connector: str, now: float, limit: int
 ) -> tuple[Effect, ...]:
     found = connection.execute(
-        f"select {rows.EFFECT_COLUMNS} from outbox o "  # noqa: S608
+        f"select {rows.EFFECT_COLUMNS} from outbox o "
         f"where connector = ? and state = 'pending' and not_before <= ? and {_HEAD} "
         "order by not_before, seq limit ?",
         (connector, now, limit),
@@ -127,7 +127,7 @@ def due(
 
 def next_due(connection: sqlite3.Connection, connector: str) -> float | None:
     row = connection.execute(
-        "select not_before from outbox o "  # noqa: S608
+        "select not_before from outbox o "
         f"where connector = ? and state = 'pending' and {_HEAD} order by not_before, seq limit 1",
         (connector,),
     ).fetchone()
@@ -136,7 +136,7 @@ def next_due(connection: sqlite3.Connection, connector: str) -> float | None:
 
 def left_sending(connection: sqlite3.Connection, connector: str) -> tuple[Effect, ...]:
     found = connection.execute(
-        f"select {rows.EFFECT_COLUMNS} from outbox "  # noqa: S608
+        f"select {rows.EFFECT_COLUMNS} from outbox "
         "where connector = ? and state = 'sending' order by seq",
         (connector,),
     )
@@ -205,5 +205,5 @@ def count_sent(
     if sender is not None:
         where += " and conversation in (select id from conversation where opened_by = ?)"
         values.append(rows.plain(sender))
-    row = connection.execute(f"select count(*) from outbox where {where}", values)  # noqa: S608
+    row = connection.execute(f"select count(*) from outbox where {where}", values)
     return int(row.fetchone()[0])

@@ -63,6 +63,7 @@ class SqliteLedger:
         self._lock = lock
         self._writer = Writer(connection, path.with_name(path.name + "-wal"))
         self._reader = Reader(path)
+        self._asked = Reader(path)  # what people ask may take long: the flow does not wait for it
 
     @property
     def epoch(self) -> int:
@@ -91,6 +92,9 @@ class SqliteLedger:
 
     async def _read(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         return await self._reader.run(lambda c: job(c, *arguments, **named))
+
+    async def _ask(self, job: Job[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await self._asked.run(lambda c: job(c, *arguments, **named))
 
     # --- intake ---------------------------------------------------------------------------------
 
@@ -265,10 +269,10 @@ class SqliteLedger:
         return await self._read(costs.counts, self._clock.now())
 
     async def trace(self, any_id: str) -> JsonObject | None:
-        return await self._read(stories.trace, any_id)
+        return await self._ask(stories.trace, any_id)
 
     async def dead(self) -> tuple[JsonObject, ...]:
-        return await self._read(letters.dead)
+        return await self._ask(letters.dead)
 
     async def dead_retry(self, any_id: str) -> ConversationId | None:
         return await self._own(letters.retry, any_id, epoch=self._epoch, now=self._clock.now())
@@ -277,15 +281,17 @@ class SqliteLedger:
         return await self._own(letters.discard, any_id, self._clock.now())
 
     async def conversations(self, limit: int) -> tuple[JsonObject, ...]:
-        return await self._read(stories.conversations, limit)
+        return await self._ask(stories.conversations, limit)
 
     async def conversation(self, conversation: ConversationId) -> JsonObject | None:
-        return await self._read(stories.conversation, conversation)
+        return await self._ask(stories.conversation, conversation)
 
     # --- what goes, and the end -----------------------------------------------------------------
 
     async def erase(self, who: str) -> tuple[Workspace, ...]:
-        return await self._own(upkeep.erase, who, self._data_dir)
+        workspaces = await self._own(upkeep.erase, who, self._data_dir)
+        await self._drop_raw()
+        return workspaces
 
     async def retain(
         self, *, records_before: float, workspaces_before: float, keys_before: float
@@ -300,7 +306,14 @@ class SqliteLedger:
         ):
             while await self._own(drop, before):
                 continue
+        while await self._own(upkeep.drop_names):
+            continue
+        await self._drop_raw()
         return tuple(gone)
+
+    async def _drop_raw(self) -> None:
+        while await self._own(upkeep.drop_raw, self._data_dir):
+            continue
 
     async def backup(self, path: Path) -> None:
         await asyncio.to_thread(upkeep.backup, self._path, path)
@@ -309,5 +322,6 @@ class SqliteLedger:
         """Write what is queued and let the data directory go. Safe to call twice."""
         await self._writer.close()
         await self._reader.close()
+        await self._asked.close()
         if self._lock is not None:
             self._lock.release()

@@ -26,6 +26,23 @@ _EFFECT = (
     "id, conversation, connector, kind, turn, attempt, tool_use_id, state, attempts, created_at, "
     "not_before, started_at, ended_at, ref, reason, discarded_at"
 )
+# What comes first of what one transaction wrote, at one time. An end of a turn is 4, as all else.
+_ORDER = {
+    what: rank
+    for rank, whats in enumerate(
+        [
+            ("sent by its author",),
+            ("registered",),
+            ("claimed",),
+            ("interrupted", "attempt", "staged"),
+            (),
+            ("recorded",),
+            ("sending",),
+            ("sent", "unclear"),
+        ]
+    )
+    for what in whats
+}
 
 
 def trace(connection: sqlite3.Connection, any_id: str) -> JsonObject | None:
@@ -53,7 +70,7 @@ def _effects_called(connection: sqlite3.Connection, asked: str) -> list[str]:
 
 
 def _messages_called(connection: sqlite3.Connection, asked: str) -> list[str]:
-    """By our id, an outside id, the end of one ("C1:1700000000.000100" of "T1:C1:1700000000.000100")
+    """By our id, an outside id, the end of one ("1700000000.000100" of "T1:C1:1700000000.000100"),
     or a name ("<id@host>", with or without its brackets).
     """
     return _column(
@@ -74,6 +91,7 @@ def _story(
     effects: list[str],
 ) -> JsonObject:
     """What was asked for, with the turns it belongs to and everything of those."""
+    turns = _with_earlier(connection, turns)
     known = to_json(turns)
     messages += _column(connection, _in("select message from inbox where turn"), (known,))
     effects += _column(connection, _in("select id from outbox where turn"), (known,))
@@ -84,6 +102,17 @@ def _story(
         "effects": _rows(connection, _EFFECT, "outbox", "id", effects),
     }
     return {**story, "timeline": _timeline(connection, story)}
+
+
+def _with_earlier(connection: sqlite3.Connection, turns: list[str]) -> list[str]:
+    """These turns, and those that were given up on and that they try again."""
+    return _column(
+        connection,
+        "with recursive told (id) as (select value from json_each(?) "
+        "union select turn.id from turn join told on turn.retried_as = told.id) "
+        "select id from told",
+        (to_json(turns),),
+    )
 
 
 def _turn(connection: sqlite3.Connection, row: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +149,7 @@ def _timeline(connection: sqlite3.Connection, story: dict[str, Any]) -> list[dic
     ):
         if row["what"] != "sent":
             add(row["at"], row["what"], row["subject"], row["detail"])
-    return sorted(moments, key=lambda moment: moment["at"])
+    return sorted(moments, key=lambda moment: (moment["at"], _ORDER.get(moment["what"], 4)))
 
 
 # --- conversations -------------------------------------------------------------------------------
@@ -183,7 +212,7 @@ def _column(connection: sqlite3.Connection, query: str, values: Iterable[Any]) -
 def _rows(
     connection: sqlite3.Connection, columns: str, table: str, key: str, ids: list[str]
 ) -> list[dict[str, Any]]:
-    query = _in(f"select {columns} from {table} where {key}")  # noqa: S608
+    query = _in(f"select {columns} from {table} where {key}")
     order = {"inbox": "id", "turn": "seq", "outbox": "seq"}[table]
     found = connection.execute(f"{query} order by {table}.{order}", (to_json(ids),))
     return [dict(row) for row in found]

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from daemon.errors import LedgerError
-from daemon.ledger import events, outbox, rows
+from daemon.ledger import events, letters, outbox, rows
 from daemon.model import (
     ConversationId,
     NewEffect,
@@ -38,7 +38,7 @@ def ready(connection: sqlite3.Connection, id_: ConversationId) -> ReadyConversat
     if conversation is None:
         return None
     active = connection.execute(
-        f"select id, state, not_before from turn where conversation = ? and {_ACTIVE}",  # noqa: S608
+        f"select id, state, not_before from turn where conversation = ? and {_ACTIVE}",
         (id_,),
     ).fetchone()
     if active is None:
@@ -69,7 +69,7 @@ def _waiting_times(connection: sqlite3.Connection, id_: ConversationId) -> list[
     """When each message was registered that may be claimed now: none behind an unidentified one."""
     times: list[float] = []
     for row in connection.execute(
-        f"select state, registered_at from inbox where conversation = ? and {_OPEN} order by id",  # noqa: S608
+        f"select state, registered_at from inbox where conversation = ? and {_OPEN} order by id",
         (id_,),
     ):
         if row["state"] != "waiting":
@@ -80,7 +80,7 @@ def _waiting_times(connection: sqlite3.Connection, id_: ConversationId) -> list[
 
 def all_ready(connection: sqlite3.Connection) -> tuple[ReadyConversation, ...]:
     found = connection.execute(
-        f"select conversation from inbox where {_OPEN} "  # noqa: S608
+        f"select conversation from inbox where {_OPEN} "
         "union select conversation from turn where state = 'queued'"
     ).fetchall()
     each = (ready(connection, ConversationId(row["conversation"])) for row in found)
@@ -102,7 +102,7 @@ def claim(
 ) -> Turn | None:
     """T2: a queued turn whose time has come, as it was frozen; else a new one over what waits."""
     active = connection.execute(
-        f"select id, state, not_before from turn where conversation = ? and {_ACTIVE}",  # noqa: S608
+        f"select id, state, not_before from turn where conversation = ? and {_ACTIVE}",
         (id_,),
     ).fetchone()
     if active is not None:
@@ -129,6 +129,10 @@ def claim(
         "update inbox set state = 'claimed', turn = ? where id = ?",
         [(turn, number) for number in chosen],
     )
+    connection.execute(
+        "update turn set retried_as = ? where conversation = ? and retried_as = ?",
+        (turn, id_, letters.NEXT),
+    )
     return load(connection, turn, data_dir)
 
 
@@ -142,7 +146,7 @@ def _longest_run(
     chosen: list[int] = []
     size = 0
     for row in connection.execute(
-        "select id, state, length(cast(body as blob)) as size from inbox "  # noqa: S608
+        "select id, state, length(cast(body as blob)) as size from inbox "
         f"where conversation = ? and {_OPEN} order by id limit ?",
         (id_, max(limits.messages, 1)),
     ):
@@ -194,7 +198,7 @@ def load(connection: sqlite3.Connection, id_: str, data_dir: Path) -> Turn | Non
 
 def _messages(connection: sqlite3.Connection, turn: str) -> tuple[StoredMessage, ...]:
     found = connection.execute(
-        f"select {rows.MESSAGE_COLUMNS} from inbox where turn = ? order by id",  # noqa: S608
+        f"select {rows.MESSAGE_COLUMNS} from inbox where turn = ? order by id",
         (turn,),
     )
     return tuple(rows.stored_message(row) for row in found)
@@ -256,7 +260,7 @@ def requeue(
 def end_turn(connection: sqlite3.Connection, turn: TurnId, ending: Ending, now: float) -> bool:
     """T3: the turn, its staged effects and its new ones."""
     row = connection.execute(
-        "update turn set state = ?, text = ?, reason = ?, ended_at = ?, not_before = 0 "  # noqa: S608
+        "update turn set state = ?, text = ?, reason = ?, ended_at = ?, not_before = 0 "
         f"where id = ? and {_ACTIVE} returning conversation",
         (ending.state, rows.plain(ending.text), rows.plain(ending.reason), now, turn),
     ).fetchone()
@@ -295,10 +299,12 @@ def said(connection: sqlite3.Connection, id_: ConversationId, before: TurnId) ->
     ).fetchall()
     lines: list[str] = []
     for turn in reversed(earlier):
-        for row in connection.execute(
-            "select sender_name, body from inbox where turn = ? order by id", (turn["id"],)
-        ):
-            lines.append(f"{row['sender_name'] or 'Someone'}: {row['body'] or ''}")
+        lines += [
+            f"{row['sender_name'] or 'Someone'}: {row['body'] or ''}"
+            for row in connection.execute(
+                "select sender_name, body from inbox where turn = ? order by id", (turn["id"],)
+            )
+        ]
         if turn["text"]:
             lines.append(f"You: {turn['text']}")
     return tuple(lines[-SAID_AT_MOST:])

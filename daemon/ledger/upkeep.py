@@ -33,7 +33,7 @@ def drop_workspaces(
 ) -> tuple[Workspace, ...]:
     """Workspaces of conversations that have been still since `before` and wait for nothing."""
     found = connection.execute(
-        "select id from conversation c where last_at < ? and workspace is not null "  # noqa: S608
+        "select id from conversation c where last_at < ? and workspace is not null "
         f"and not exists (select 1 from turn where conversation = c.id and {_ACTIVE}) "
         "and not exists (select 1 from inbox where conversation = c.id "
         "and (state = 'waiting' or state = 'unidentified')) limit ?",
@@ -76,19 +76,19 @@ def remove_turn(connection: sqlite3.Connection, turn: str) -> None:
         (turn, turn),
     )
     connection.execute("delete from outbox where turn = ?", (turn,))
-    connection.execute(f"update inbox set {_STRIP} where turn = ?", (turn,))  # noqa: S608
+    connection.execute(f"update inbox set {_STRIP} where turn = ?", (turn,))
     connection.execute("delete from turn where id = ?", (turn,))
 
 
 def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
     """Effects without a turn, what was heard and never worked on, costs, events, empty
-    conversations with their names and workspaces.
+    conversations, and the records of workspaces that are gone.
     """
     changed = 0
     for statement in (
         "delete from outbox where seq in (select seq from outbox where ended_at < ? "
         "and turn is null limit ?)",
-        f"update inbox set {_STRIP} where id in (select id from inbox where registered_at < ? "  # noqa: S608
+        f"update inbox set {_STRIP} where id in (select id from inbox where registered_at < ? "
         "and state in ('left_out', 'unreadable') limit ?)",
         "delete from cost where id in (select id from cost where started_at < ? limit ?)",
         "delete from event where id in (select id from event where at < ? "
@@ -98,19 +98,38 @@ def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
         "and workspace is null and not exists (select 1 from turn where conversation = c.id) "
         "and not exists (select 1 from inbox where conversation = c.id) "
         "and not exists (select 1 from outbox where conversation = c.id) limit ?)",
+        "delete from workspace where id in (select id from workspace w where adopted_at < ? "
+        "and not exists (select 1 from conversation c where c.workspace = w.id) "
+        "and not exists (select 1 from turn t where t.workspace = w.id) limit ?)",
     ):
         changed += connection.execute(statement, (before, CHUNK)).rowcount
-    connection.execute(
-        "delete from name where not exists (select 1 from conversation c where c.id = conversation) "
-        "and not exists (select 1 from outbox o where o.conversation = name.conversation)"
-    )
-    connection.execute(
-        "delete from workspace where adopted_at < ? "
-        "and not exists (select 1 from conversation c where c.workspace = workspace.id) "
-        "and not exists (select 1 from turn t where t.workspace = workspace.id)",
-        (before,),
-    )
     return changed
+
+
+def drop_names(connection: sqlite3.Connection) -> int:
+    """Names of conversations that are gone."""
+    return connection.execute(
+        "delete from name where (connector, name) in (select connector, name from name n "
+        "where not exists (select 1 from conversation c where c.id = n.conversation) "
+        "and not exists (select 1 from outbox o where o.conversation = n.conversation) limit ?)",
+        (CHUNK,),
+    ).rowcount
+
+
+def drop_raw(connection: sqlite3.Connection, data_dir: Path) -> int:
+    """Files of raw forms that no message refers to. In the writer's transaction, so that none is
+    registered meanwhile; what fails is tried again at the next upkeep.
+    """
+    connection.execute(
+        "delete from leftover where exists (select 1 from inbox where raw_path = leftover.path)"
+    )
+    found = connection.execute("select path from leftover limit ?", (CHUNK,)).fetchall()
+    for row in found:
+        path = data_dir / row["path"]
+        if path.is_relative_to(data_dir) and ".." not in path.parts:
+            path.unlink(missing_ok=True)
+        connection.execute("delete from leftover where path = ?", (row["path"],))
+    return len(found)
 
 
 def drop_keys(connection: sqlite3.Connection, before: float) -> int:
@@ -153,9 +172,9 @@ def _erase_conversation(
     connection: sqlite3.Connection, id_: str, data_dir: Path
 ) -> Workspace | None:
     workspace = drop_workspace(connection, id_, data_dir)
-    connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))  # noqa: S608
+    connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))
     for table in ("event", "outbox", "turn", "name"):
-        connection.execute(f"delete from {table} where conversation = ?", (id_,))  # noqa: S608
+        connection.execute(f"delete from {table} where conversation = ?", (id_,))
     connection.execute(
         "update cost set conversation = '', booked_on = '' where conversation = ?", (id_,)
     )
@@ -173,7 +192,7 @@ def _erase_person(
         (id_, who),
     ).fetchall()
     connection.execute(
-        f"update inbox set {_STRIP} where conversation = ? and sender = ?",  # noqa: S608
+        f"update inbox set {_STRIP} where conversation = ? and sender = ?",
         (id_, who),
     )
     for row in turns:
