@@ -1,0 +1,279 @@
+"""The independent checker: was each message answered once, in its place, in order?
+
+    python -I -S checker.py DIRECTORY
+
+It shares no code with the daemon: standard library only, and it reads only what the outside saw.
+`sent.jsonl` is what people wrote, `slack.jsonl` and `model.jsonl` are the stand-ins' journals,
+`mails.jsonl` (where mail took part) what the receiving server got. Each message holds marks that
+stand nowhere else, and its answer repeats them. Prints a JSON object; exit 1: a rule is broken.
+
+The rules, each with its word in the output:
+    lost        a message that was wanted has no answer
+    twice       a mark stands in two answers
+    unasked     an answer to what was not addressed to the bot
+    misplaced   an answer outside the thread that it belongs in
+    disorder    A was accepted before B was first brought to the daemon; the answer to B came first
+    merged      the model was given a message in two different companies: its turn was not frozen
+    mixed       messages of two conversations in one prompt
+    given up    the outside stopped bringing an event: it was never accepted
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+MARK = re.compile(r"mark-\d{5}[a-z]?")
+NEVER = math.inf
+BOT_CALLS = ("chat.postMessage", "chat.startStream")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that went in. `brought` and `accepted` are numbers in the journal."""
+
+    marks: tuple[str, ...]
+    place: str
+    wanted: bool
+    at: float
+    brought: float
+    accepted: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out in one piece, with its marks in order."""
+
+    place: str
+    number: int
+    at: float
+    marks: tuple[str, ...]
+
+
+@dataclass
+class History:
+    sent: list[Sent] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    prompts: list[tuple[str, ...]] = field(default_factory=list)
+    notices: Counter[str] = field(default_factory=Counter)
+    given_up: list[str] = field(default_factory=list)
+    figures: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Violation:
+    rule: str
+    what: str
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def lines(path: Path) -> list[Json]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def read(directory: Path) -> History:
+    history = History()
+    slack = lines(directory / "slack.jsonl")
+    _read_slack_out(slack, history)
+    _read_slack_in(slack, lines(directory / "sent.jsonl"), history)
+    _read_model(lines(directory / "model.jsonl"), history)
+    return history
+
+
+def _read_slack_out(slack: list[Json], history: History) -> None:
+    """The bot's messages, each as it stood last; in the order in which they were posted."""
+    posts: dict[tuple[str, str], Json] = {}
+    for entry in slack:
+        key = (str(entry.get("channel")), str(entry.get("ts")))
+        if entry["kind"] == "post" and entry["by"] in BOT_CALLS:
+            posts[key] = dict(entry)
+        elif entry["kind"] == "update" and key in posts:
+            posts[key]["text"] = entry["text"]
+    for post in posts.values():
+        marks = tuple(MARK.findall(post["text"]))
+        if marks:
+            place = f"{post['channel']} {post['thread_ts']}"
+            history.answers.append(Answer(place, post["n"], post["at"], marks))
+        else:
+            history.notices[post["text"][:70]] += 1
+    history.figures["posts"] = len(posts)
+
+
+def _read_slack_in(slack: list[Json], sent: list[Json], history: History) -> None:
+    """When each message was first brought to the daemon, and when it was first acknowledged."""
+    brought: dict[str, int] = {}
+    accepted: dict[str, int] = {}
+    events: dict[tuple[str, str], list[str]] = {}
+    said_at: dict[tuple[str, str], float] = {}
+    for entry in slack:
+        kind = entry["kind"]
+        if kind == "event" and entry["subtype"] is None:
+            key = (entry["channel"], entry["ts"])
+            events.setdefault(key, []).append(entry["event_id"])
+        elif kind == "delivery" and entry["socket"] is not None:
+            history.figures["deliveries"] += 1
+            history.figures["redeliveries"] += entry["event_id"] in brought
+            brought.setdefault(entry["event_id"], entry["n"])
+        elif kind == "ack":
+            history.figures["acks lost"] += bool(entry["dropped"])
+            accepted.setdefault(entry["event_id"], entry["n"])
+        elif kind == "gave_up":
+            history.given_up.append(entry["event_id"])
+        elif kind == "post" and entry["by"] == "human":
+            said_at[entry["channel"], entry["ts"]] = entry["at"]
+    for line in sent:
+        ids = [event for ts in line["ts"] for event in events.get((line["channel"], ts), ())]
+        history.sent.append(
+            Sent(
+                marks=tuple(line["marks"]),
+                place=f"{line['channel']} {line['thread']}",
+                wanted=line["wanted"],
+                at=said_at[line["channel"], line["ts"][0]],
+                brought=min((brought[e] for e in ids if e in brought), default=NEVER),
+                accepted=min((accepted[e] for e in ids if e in accepted), default=NEVER),
+            )
+        )
+
+
+def _read_model(model: list[Json], history: History) -> None:
+    for entry in model:
+        if entry["kind"] == "request" and entry["texts"]:
+            marks = tuple(MARK.findall(entry["texts"][-1]))
+            if marks:
+                history.prompts.append(marks)
+
+
+# --- judging --------------------------------------------------------------------------------------
+
+
+def judge(history: History) -> list[Violation]:
+    found = [Violation("given up", event) for event in history.given_up]
+    found += _answers(history)
+    found += _order(history)
+    found += _companies(history)
+    return found
+
+
+def _answers(history: History) -> list[Violation]:
+    found: list[Violation] = []
+    answers: dict[str, list[Answer]] = {}
+    for answer in history.answers:
+        for mark in answer.marks:
+            answers.setdefault(mark, []).append(answer)
+    for sent in history.sent:
+        for mark in sent.marks:
+            got = answers.get(mark, [])
+            if sent.wanted and not got:
+                how = "never acknowledged" if sent.accepted == NEVER else "acknowledged"
+                found.append(Violation("lost", f"{mark} in {sent.place} ({how})"))
+            elif not sent.wanted and got:
+                found.append(Violation("unasked", f"{mark} in {got[0].place}"))
+            elif len(got) > 1:
+                found.append(Violation("twice", f"{mark}: {len(got)} answers in {sent.place}"))
+            found += [
+                Violation("misplaced", f"{mark} of {sent.place} answered in {answer.place}")
+                for answer in got
+                if sent.wanted and answer.place != sent.place
+            ]
+    return found
+
+
+def _order(history: History) -> list[Violation]:
+    """Only pairs whose order the outside can know: accepted before the other was ever brought."""
+    position: dict[str, tuple[int, int]] = {}
+    for answer in history.answers:
+        for index, mark in enumerate(answer.marks):
+            position.setdefault(mark, (answer.number, index))
+    found: list[Violation] = []
+    for sent in history.sent:  # the parts of one long answer
+        places = [position[mark] for mark in sent.marks if mark in position]
+        if places != sorted(places):
+            found.append(Violation("disorder", f"{' '.join(sent.marks)} in {sent.place}"))
+    for first, second in _known_order(history):
+        if first.marks[-1] not in position or second.marks[0] not in position:
+            continue
+        history.figures["ordered pairs"] += 1
+        if position[first.marks[-1]] > position[second.marks[0]]:
+            what = f"{second.marks[0]} before {first.marks[0]} in {first.place}"
+            found.append(Violation("disorder", what))
+    return found
+
+
+def _known_order(history: History) -> Iterator[tuple[Sent, Sent]]:
+    together: dict[str, list[Sent]] = {}
+    for sent in history.sent:
+        if sent.wanted:
+            together.setdefault(sent.place, []).append(sent)
+    for messages in together.values():
+        for first, second in permutations(messages, 2):
+            if first.accepted < second.brought:
+                yield first, second
+
+
+def _companies(history: History) -> list[Violation]:
+    """A turn's messages are frozen: whenever one of them is asked again, all are, and no other."""
+    found: list[Violation] = []
+    place = {mark: sent.place for sent in history.sent for mark in sent.marks}
+    company: dict[str, tuple[str, ...]] = {}
+    attempts: Counter[tuple[str, ...]] = Counter()
+    for prompt in history.prompts:
+        attempts[prompt] += 1
+        if len({place.get(mark) for mark in prompt}) > 1:
+            found.append(Violation("mixed", " ".join(prompt)))
+        for mark in prompt:
+            if company.setdefault(mark, prompt) != prompt:
+                what = f"{mark} with {' '.join(company[mark])}, then with {' '.join(prompt)}"
+                found.append(Violation("merged", what))
+                break
+    history.figures["turns"] = len(attempts)
+    history.figures["model requests"] = sum(attempts.values())
+    history.figures["largest turn"] = max(map(len, attempts), default=0)
+    return found
+
+
+def figures(history: History) -> Json:
+    """What the history holds, so that a reader can see how much was checked."""
+    wanted = [sent for sent in history.sent if sent.wanted]
+    at = {mark: answer.at for answer in history.answers for mark in answer.marks}
+    waits = sorted(at[s.marks[-1]] - s.at for s in wanted if s.marks[-1] in at)
+    told: Json = {
+        "messages": len(wanted),
+        "not for the bot": len(history.sent) - len(wanted),
+        "conversations": len({sent.place for sent in wanted}),
+        "answers": len(history.answers),
+        **dict(sorted(history.figures.items())),
+        "notices": dict(history.notices),
+    }
+    if waits:
+        told["answered after, median"] = round(waits[len(waits) // 2], 1)
+        told["answered after, longest"] = round(waits[-1], 1)
+    return told
+
+
+def main(directory: Path) -> int:
+    history = read(directory)
+    violations = judge(history)
+    told = {
+        "figures": figures(history),
+        "violations": [[violation.rule, violation.what] for violation in violations],
+    }
+    sys.stdout.write(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,170 @@
+"""Carries a plan out: people write, the daemon is killed and started, until all is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import psutil
+
+from tests.chaos.plan import Aim, Life, Plan
+from tests.chaos.stage import Stage
+
+TOO_MANY = 60  # waiting messages: then the next kill comes only after some are answered
+CATCH_UP_SECONDS = 60.0
+AIM_SECONDS = 15.0
+LOG_EVENTS: dict[Aim, str] = {
+    "start": "daemon.started",
+    "recovered": "turn.recovered",
+    "registered": "message.registered",
+    "claimed": "turn.claimed",
+    "finished": "turn.finished",
+    "sent": "delivery.sent",
+}
+
+
+@dataclass
+class Record:
+    """What was done to the daemon. `kills` counts by what they were aimed at and hit."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    clis: int = 0
+    cuts: int = 0
+    catch_ups: int = 0
+    seconds: float = 0.0
+    status: int | None = None  # of the last daemon, after SIGTERM
+    left: int = 0  # processes that outlived it
+
+
+async def carry_out(plan: Plan, stage: Stage, *, quiet: float) -> Record:
+    """Live through the plan, then let the last daemon answer all, and stop it with SIGTERM.
+
+    `quiet` seconds without any answer mean that none will come any more.
+    """
+    record, began = Record(), time.monotonic()
+    speaking: asyncio.Task[None] | None = None
+    rng = random.Random(plan.seed)
+    for life in plan.lives:
+        await stage.victim.start()
+        if speaking is not None:
+            await speaking
+        speaking = asyncio.create_task(_speak(stage, life))
+        hurting = asyncio.create_task(_hurt(stage, life, record, rng))
+        await _catch_up(stage, record)
+        hit = await _aim(stage, life)
+        await stage.victim.kill()
+        record.kills[hit] += 1
+        _unhang(stage)
+        hurting.cancel()
+        await asyncio.wait({hurting})
+    await stage.victim.start()
+    if speaking is not None:
+        await speaking
+    await _settle(stage, quiet)
+    children = stage.victim.clis()
+    record.status = await stage.victim.stop()
+    record.left = sum(child.is_running() for child in children)
+    record.seconds = time.monotonic() - began
+    return record
+
+
+async def _speak(stage: Stage, life: Life) -> None:
+    """People go on while the daemon is dead: they do not know."""
+    for say in life.says:
+        await asyncio.sleep(say.after)
+        stage.speak(say)
+
+
+async def _hurt(stage: Stage, life: Life, record: Record, rng: random.Random) -> None:
+    """What dies besides: a CLI process, Slack's connections."""
+    hurts = sorted(
+        (at, what)
+        for at, what in ((life.cli_after, "cli"), (life.cut_after, "cut"))
+        if at is not None
+    )
+    passed = 0.0
+    for at, what in hurts:
+        await asyncio.sleep(at - passed)
+        passed = at
+        if what == "cut":
+            await stage.slack.lose_sockets("abort")
+            record.cuts += 1
+        elif clis := stage.victim.clis():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(clis).kill()
+                record.clis += 1
+
+
+async def _catch_up(stage: Stage, record: Record) -> None:
+    if stage.backlog() <= TOO_MANY:
+        return
+    record.catch_ups += 1
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while stage.backlog() > TOO_MANY // 2 and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+
+
+async def _aim(stage: Stage, life: Life) -> str:
+    """Wait for the moment of the kill. Returns what was hit: "any" where the event never came."""
+    if life.aim == "any":
+        await asyncio.sleep(life.wait)
+        return "any"
+    if life.wait:
+        await asyncio.sleep(life.wait)
+    hit = await _event(stage, life.aim)
+    if hit and life.jitter:
+        await asyncio.sleep(life.jitter)
+    return life.aim if hit else "any"
+
+
+async def _event(stage: Stage, aim: Aim) -> bool:
+    if aim in LOG_EVENTS:
+        return await stage.victim.hear(LOG_EVENTS[aim], AIM_SECONDS)
+    slack, model = stage.slack, stage.model
+    with contextlib.suppress(TimeoutError):
+        match aim:
+            case "acked":
+                since = len(slack.journal.entries)
+                await slack.wait_for(
+                    lambda entry: entry["kind"] == "ack", since=since, within=AIM_SECONDS
+                )
+            case "asked":
+                await model.requests(count=len(model.journal) + 1, seconds=AIM_SECONDS)
+            case _:
+                await _post(stage, performed=aim == "after post")
+        return True
+    return False
+
+
+async def _post(stage: Stage, *, performed: bool) -> None:
+    """Until a post has come in, carried out or not; its answer never leaves."""
+    slack = stage.slack
+    slack.fail("chat.postMessage", "hang", performed=performed)
+    await slack.wait_for(
+        lambda entry: entry["kind"] == "call" and entry["answer"] == "hang",
+        since=len(slack.journal.entries),
+        within=AIM_SECONDS,
+    )
+
+
+def _unhang(stage: Stage) -> None:
+    """A hang that no call met must not meet one of the next life, which nobody would kill."""
+    planned = stage.slack.api.plan.planned
+    planned[:] = [one for one in planned if one.fault.answer != "hang"]
+
+
+async def _settle(stage: Stage, quiet: float) -> None:
+    """Until every message is answered, or nothing has moved for a long while."""
+    left, moved = stage.backlog(), time.monotonic()
+    while left and time.monotonic() - moved < quiet:
+        await asyncio.sleep(0.2)
+        now = stage.backlog()
+        if now != left:
+            left, moved = now, time.monotonic()
+    if stage.chores:
+        await asyncio.wait(stage.chores)
+    await asyncio.sleep(3.0)  # what would come twice has its chance to come

@@ -1,0 +1,211 @@
+"""The checker itself: each rule is broken once, in a history that is otherwise sound."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.run import CHECKER
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Journals:
+    """A history as the stand-ins write it; `n` numbers the journal of Slack."""
+
+    directory: Path
+    slack: list[Json] = field(default_factory=list)
+    sent: list[Json] = field(default_factory=list)
+    model: list[Json] = field(default_factory=list)
+
+    def write(self, kind: str, **facts: Any) -> None:
+        number = len(self.slack) + 1
+        self.slack.append({"n": number, "at": float(number), "kind": kind, **facts})
+
+    def say(self, mark: str, *, thread: str = "1.0", wanted: bool = True) -> None:
+        where = {"channel": "C1", "ts": f"ts-{mark}"}
+        self.write("post", by="human", text=mark, thread_ts=thread, **where)
+        self.write("event", event_id=f"Ev-{mark}", subtype=None, **where)
+        self.sent.append(
+            {
+                "marks": [mark],
+                "channel": "C1",
+                "thread": thread,
+                "ts": [where["ts"]],
+                "wanted": wanted,
+            }
+        )
+
+    def bring(self, mark: str) -> None:
+        self.write("delivery", event_id=f"Ev-{mark}", socket=1)
+
+    def acknowledge(self, mark: str) -> None:
+        self.write("ack", event_id=f"Ev-{mark}", dropped=False)
+
+    def accept(self, mark: str, **how: Any) -> None:
+        self.say(mark, **how)
+        self.bring(mark)
+        self.acknowledge(mark)
+
+    def ask(self, *marks: str) -> None:
+        texts = ["an earlier attempt", f"[slack | somebody]\n{' '.join(marks)}"]
+        self.model.append({"kind": "request", "texts": texts})
+
+    def answer(self, *marks: str, thread: str = "1.0") -> None:
+        where = {"channel": "C1", "ts": f"answer-{len(self.slack)}", "thread_ts": thread}
+        self.write("post", by="chat.postMessage", text=" ".join(marks), **where)
+
+    def rules_broken(self) -> set[str]:
+        for name in ("slack", "sent", "model"):
+            lines = "".join(json.dumps(line) + "\n" for line in getattr(self, name))
+            (self.directory / f"{name}.jsonl").write_text(lines)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", str(CHECKER), str(self.directory)],
+            capture_output=True,
+            check=False,
+        )
+        broken = {rule for rule, _ in json.loads(done.stdout)["violations"]}
+        assert done.returncode == bool(broken)
+        return broken
+
+
+ONE, TWO, THREE = "mark-00001", "mark-00002", "mark-00003"
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Journals:
+    return Journals(tmp_path)
+
+
+def test_a_message_that_is_answered_once_in_its_thread_breaks_no_rule(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.ask(ONE)
+    journals.answer(ONE)
+    assert journals.rules_broken() == set()
+
+
+def test_an_answer_that_takes_several_messages_at_once_is_fine(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.accept(TWO)
+    journals.ask(ONE, TWO)
+    journals.ask(ONE, TWO)  # a death came between; the same messages were asked again
+    journals.answer(ONE, TWO)
+    assert journals.rules_broken() == set()
+
+
+def test_an_accepted_message_without_an_answer_is_lost(journals: Journals) -> None:
+    journals.accept(ONE)
+    assert journals.rules_broken() == {"lost"}
+
+
+def test_two_answers_to_one_message_are_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.answer(ONE)
+    journals.answer(ONE)
+    assert journals.rules_broken() == {"twice"}
+
+
+def test_a_message_that_stands_twice_in_one_answer_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.answer(ONE, ONE)
+    assert journals.rules_broken() == {"twice"}
+
+
+def test_an_answer_to_what_was_not_for_the_bot_is_seen(journals: Journals) -> None:
+    journals.accept(ONE, wanted=False)
+    journals.answer(ONE)
+    assert journals.rules_broken() == {"unasked"}
+
+
+def test_an_answer_in_another_thread_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.answer(ONE, thread="2.0")
+    assert journals.rules_broken() == {"misplaced"}
+
+
+def test_answers_in_another_order_than_that_of_acceptance_are_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.accept(TWO)
+    journals.answer(TWO)
+    journals.answer(ONE)
+    assert journals.rules_broken() == {"disorder"}
+
+
+def test_another_order_within_one_answer_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.accept(TWO)
+    journals.answer(TWO, ONE)
+    assert journals.rules_broken() == {"disorder"}
+
+
+def test_messages_on_their_way_at_the_same_time_have_no_order_to_keep(journals: Journals) -> None:
+    journals.say(ONE)
+    journals.say(TWO)
+    journals.bring(ONE)
+    journals.bring(TWO)
+    journals.acknowledge(TWO)
+    journals.acknowledge(ONE)
+    journals.answer(TWO)
+    journals.answer(ONE)
+    assert journals.rules_broken() == set()
+
+
+def test_an_event_that_came_again_keeps_the_place_of_its_first_acceptance(
+    journals: Journals,
+) -> None:
+    journals.accept(ONE)
+    journals.accept(TWO)
+    journals.bring(ONE)
+    journals.acknowledge(ONE)
+    journals.answer(TWO)
+    journals.answer(ONE)
+    assert journals.rules_broken() == {"disorder"}
+
+
+def test_a_turn_whose_messages_changed_between_attempts_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.ask(ONE)
+    journals.accept(TWO)
+    journals.ask(ONE, TWO)
+    journals.answer(ONE, TWO)
+    assert journals.rules_broken() == {"merged"}
+
+
+def test_messages_of_two_conversations_in_one_prompt_are_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.accept(THREE, thread="3.0")
+    journals.ask(ONE, THREE)
+    journals.answer(ONE)
+    journals.answer(THREE, thread="3.0")
+    assert journals.rules_broken() == {"mixed"}
+
+
+def test_an_event_that_the_outside_gave_up_bringing_is_seen(journals: Journals) -> None:
+    journals.say(ONE)
+    journals.bring(ONE)
+    journals.write("gave_up", event_id=f"Ev-{ONE}", reason="timeout")
+    assert journals.rules_broken() == {"lost", "given up"}
+
+
+def test_the_checker_imports_nothing_but_the_standard_library() -> None:
+    tree = ast.parse(CHECKER.read_text())
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported <= sys.stdlib_module_names
