@@ -42,17 +42,16 @@ async def live(root: Path, url: str, samples: int = 120) -> list[Row]:
 async def _live(
     standing: Stage, clients: list[ClaudeSDKClient], samples: int
 ) -> tuple[list[float], list[float]]:
-    asked = [standing.ask(number) for number in range(CHANNELS)]
-    for one in asked:
-        await standing.answered(one)
-    threads = [said for said, _ in asked]
+    threads = [standing.begin(number) for number in range(CHANNELS)]
+    for thread in threads:
+        await standing.answered(thread)
     await standing.until_rested(spare=1)
     ours, plain = [], []
     for sample in range(samples):
         number = sample % CHANNELS
         began = time.perf_counter()
         plain.append(await turn(clients[number]))
-        ours.append(await standing.answered(standing.ask(number, threads[number])))
+        ours.append(await standing.answered(standing.go_on(threads[number])))
         pause = POSTS_APART / CHANNELS * 1.2 - (time.perf_counter() - began)
         await asyncio.sleep(max(pause, 0.1))
     return ours, plain
@@ -69,18 +68,18 @@ async def fresh(root: Path, url: str, samples: int = 15) -> list[Row]:
     first, cold, evicted, resumed = [], [], [], []
     pool = {"max_processes": 4, "spare_processes": 1, "idle_seconds": 0.5}
     async with stage(root, url, pool=pool) as standing:
-        told = standing.ask(0)
+        told = standing.begin(0)
         await standing.answered(told)
         session = bare.new_workspace()
         async with ClaudeSDKClient(bare.options(session)) as client:
             await turn(client)
         for number in range(samples):
             await standing.until_rested(spare=1, idle=0)
-            before, told = told, standing.ask(2 * number + 1)
+            before, told = told, standing.begin(number + 1)
             first.append(await standing.answered(told))
             cold.append(await bare.cold())
             await standing.until_rested(spare=1, idle=0)
-            evicted.append(await standing.answered(standing.ask(2 * number - 1, before[0])))
+            evicted.append(await standing.answered(standing.go_on(before)))
             resumed.append(await bare.resumed(session))
     return [
         *compare(
@@ -130,6 +129,6 @@ async def burst(root: Path, url: str, samples: int = 3) -> list[Row]:
 
 async def _all_answered(standing: Stage) -> float:
     began = time.perf_counter()
-    asked = [standing.ask(number) for number in range(BURST)]
+    asked = [standing.begin(number) for number in range(BURST)]
     await asyncio.gather(*map(standing.answered, asked))
     return time.perf_counter() - began

@@ -26,6 +26,9 @@ PERSON = "U0002"
 PATIENCE = 120.0
 POSTS_APART = 1.0  # Slack takes a post a second in a channel: docs.slack.dev, rate limits
 
+Asked = tuple[Said, float]
+"""What a person said, and when (perf_counter)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -43,15 +46,17 @@ class Stage:
             workspace.channels[name] = Channel(name, name.lower(), members=members)
         return name
 
-    def ask(self, channel: int, thread: Said | None = None) -> tuple[Said, float]:
-        """A mention that begins a conversation, or one more message in a thread; and when."""
-        began = time.perf_counter()
-        place = self.channel(channel)
-        if thread is None:
-            return self.slack.mention(PERSON, place, "hello"), began
-        return self.slack.say(PERSON, place, "hello", thread.root), began
+    def begin(self, channel: int) -> Asked:
+        """A mention that begins a conversation."""
+        place, began = self.channel(channel), time.perf_counter()
+        return self.slack.mention(PERSON, place, "hello"), began
 
-    async def answered(self, asked: tuple[Said, float]) -> float:
+    def go_on(self, earlier: Asked) -> Asked:
+        """One more message in the conversation of an earlier one, without a mention."""
+        said, began = earlier[0], time.perf_counter()
+        return self.slack.say(PERSON, said.channel, "hello", said.root), began
+
+    async def answered(self, asked: Asked) -> float:
         """Seconds from the event to the answer's post."""
         said, began = asked
         post = await self.slack.wait_for_answer(said, within=PATIENCE)
@@ -115,7 +120,7 @@ async def stage(root: Path, model_url: str, **tables: Mapping[str, Any]) -> Asyn
     """A daemon that is ready and knows the person who will ask."""
     async with slack_workspace() as slack, daemon_on(root, slack, model_url, **tables) as daemon:
         standing = Stage(slack, daemon)
-        await standing.answered(standing.ask(999))
+        await standing.answered(standing.begin(999))
         yield standing
 
 
