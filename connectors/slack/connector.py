@@ -20,7 +20,7 @@ from slack_bolt.async_app import AsyncApp
 from slack_bolt.response import BoltResponse
 from slack_sdk.socket_mode.request import SocketModeRequest
 
-from connectors.slack import identity, outbound
+from connectors.slack import diagnosis, identity, outbound
 from connectors.slack.activity import Activity
 from connectors.slack.config import SlackTable
 from connectors.slack.connection import Connection, Timing
@@ -35,6 +35,7 @@ from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
 from daemon.model import (
     Answer,
     Effect,
+    Finding,
     Health,
     HealthState,
     Identity,
@@ -57,7 +58,7 @@ LOOK_APART_SECONDS = 2.0
 
 
 class SlackConnector:
-    """The ports Connector, ShowsActivity and Notifies for one app in one workspace."""
+    """The ports Connector, ShowsActivity, Notifies and Diagnoses for one app in one workspace."""
 
     kind = "slack"
     scheme = "slack"
@@ -251,6 +252,9 @@ class SlackConnector:
         await self._activity.show(target, text)
 
     # --- health
+
+    async def diagnose(self, *, live: bool) -> tuple[Finding, ...]:  # noqa: ARG002 - no trace left
+        return await diagnosis.diagnose(self.name, self._web, self._table.app_token.reveal())
 
     def health(self) -> Health:
         """Ready: one connection said hello and answered a ping in the last twelve seconds."""

@@ -75,7 +75,16 @@ def proxy_for(url: str) -> str | None:
 
 
 async def answer_of(call: Awaitable[AsyncSlackResponse]) -> dict[str, Any]:
-    """The JSON object of an answer. Raises Refused, Limited (nothing was done), Unanswered."""
+    """The JSON object of an answer. Raises as `response_of`."""
+    data = (await response_of(call)).data
+    assert isinstance(data, dict)  # noqa: S101 - `response_of` lets nothing else through
+    return data
+
+
+async def response_of(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
+    """An answer that is a JSON object and says ok, with its headers. Raises Refused, Limited
+    (nothing was done), Unanswered.
+    """
     try:
         response = await call
     except SlackApiError as error:
@@ -86,10 +95,9 @@ async def answer_of(call: Awaitable[AsyncSlackResponse]) -> dict[str, Any]:
         raise Unanswered(f"no answer from Slack ({type(error).__name__})") from error
     except (AttributeError, ValueError) as error:  # the SDK's, over a body that is not an object
         raise Unanswered("Slack's answer makes no sense") from error
-    data = response.data
-    if not isinstance(data, dict):
+    if not isinstance(response.data, dict):
         raise Unanswered("Slack's answer makes no sense")
-    return data
+    return response
 
 
 def _meaning(error: SlackApiError) -> PostroomError:

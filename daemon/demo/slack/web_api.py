@@ -129,7 +129,8 @@ class WebApi:
             if wait:
                 limited = {"ok": False, "error": "ratelimited"}
                 return 429, limited, {"Retry-After": str(wait)}
-            return 200, {"ok": True} | self._perform(method, args), {}
+            scopes = {"X-OAuth-Scopes": ",".join(self._scopes(token))}
+            return 200, {"ok": True} | self._perform(method, args), scopes
         except RefusedError as refusal:
             return 200, {"ok": False, "error": refusal.code}, {}
 
@@ -141,6 +142,10 @@ class WebApi:
         wanted = self._app_token if method == "apps.connections.open" else self._bot_token
         if token != wanted:
             raise RefusedError("not_allowed_token_type")
+
+    def _scopes(self, token: str) -> list[str]:
+        """Of the token of a call: Slack names them with each answer."""
+        return ["connections:write"] if token == self._app_token else self._workspace.scopes
 
     def _wait(self, method: str, args: Arguments) -> int:
         if self.limits is None:

@@ -14,6 +14,13 @@ PersonKind = Literal["member", "admin", "guest", "single_channel_guest", "strang
 ChannelKind = Literal["channel", "group", "im", "mpim"]
 
 
+# What the app's manifest asks for, and a scope or two that nobody needs: workspaces differ.
+BOT_SCOPES = (
+    "app_mentions:read", "assistant:write", "channels:history", "channels:read", "chat:write",
+    "groups:history", "im:history", "im:write", "mpim:history", "team:read", "users:read",
+)  # fmt: skip
+
+
 class RefusedError(Exception):
     """A Web API call is answered `{"ok": false, "error": code}`."""
 
@@ -83,6 +90,7 @@ class Workspace:
         self.stream_seconds = 300.0  # reported (python-slack-sdk #1859), not documented
         self.stream_bytes = 11_000  # reported (openclaw #143882), with task cards
         self.agent_declared = True  # the app's manifest has agent_view
+        self.scopes = list(BOT_SCOPES)  # what the bot's token may do
         self.html_downloads = False  # a login page instead of any file
         self.base_url = ""  # http://127.0.0.1:PORT, set when the server listens
         self.publish: Callable[[Json, bool], str] = lambda _event, _shared: ""
