@@ -10,14 +10,13 @@ from typing import TypeVar
 
 import psutil
 
-from daemon.demo.model import StandInModel
 from daemon.demo.process import DaemonProcess
-from daemon.demo.slack import Post, StandInSlack
+from daemon.demo.slack import StandInSlack
 
 T = TypeVar("T")
 
 
-async def eventually(look: Callable[[], T], what: str, within: float = 30.0) -> T:
+async def eventually(look: Callable[[], T | None], what: str, within: float = 30.0) -> T:
     """The first truthy value of `look`, asked for often."""
     try:
         async with asyncio.timeout(within):
@@ -57,15 +56,6 @@ def turns_that_ended(daemon: DaemonProcess) -> list[str]:
 def texts(slack: StandInSlack, channel: str, root: str) -> list[str]:
     """What stands of ours in a thread, oldest first."""
     return [post.text for post in slack.posts(channel, root)]
-
-
-def prompts(model: StandInModel) -> list[str]:
-    """The last prompt of each request to the model, in order."""
-    return [entry.ask.prompt for entry in model.journal]
-
-
-def words(posts: list[Post]) -> str:
-    return "\n".join(post.text for post in posts)
 
 
 def files_below(path: Path) -> Iterator[Path]:

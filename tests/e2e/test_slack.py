@@ -47,7 +47,15 @@ async def test_a_mention_is_answered_in_its_thread_and_the_thread_goes_on(
         assert status == 0
         told = json.loads(story)
         steps = [step["what"] for step in told["timeline"]]
-        assert steps[1:] == ["registered", "claimed", "attempt", "done", "recorded", "sending", "sent"]
+        assert steps[1:] == [
+            "registered",
+            "claimed",
+            "attempt",
+            "done",
+            "recorded",
+            "sending",
+            "sent",
+        ]
         assert told["turns"][0]["state"] == "done"
         assert told["effects"][0]["ref"] == answer.ts
         assert "heron" not in story, "ids and states, never what people wrote"
@@ -175,5 +183,3 @@ async def test_a_lost_answer_of_slack_and_a_429_leave_one_post(
         await slack.wait_for_answer(three)
     assert texts(slack, GENERAL, one.ts) == ["once", "on"]
     assert texts(slack, GENERAL, two.ts) == ["later"]
-
-

@@ -52,7 +52,7 @@ async def test_stop_in_the_thread_ends_the_turn_and_the_thread_goes_on(
 async def test_stop_ends_a_tool_and_what_it_started(
     new_daemon: NewDaemon, slack: StandInSlack
 ) -> None:
-    sleep = json.dumps({"command": "sleep 251 & sleep 252"})
+    sleep = json.dumps({"command": "bash -c 'sleep 251 & sleep 252'"})
     async with new_daemon() as daemon:
         said = slack.dm(BEA, f"[[tool:Bash {sleep}]][[say:never]]")
         await eventually(lambda: len(sleepers(daemon)) == 2, "the tool at work")

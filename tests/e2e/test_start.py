@@ -1,0 +1,90 @@
+"""What a start runs into: another daemon, refused tokens; and what no agent may ever see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from daemon.demo.slack import StandInSlack
+from tests.e2e.conftest import MODEL_KEY, NewDaemon
+from tests.e2e.looking import agents_of, files_below
+
+pytestmark = pytest.mark.e2e
+
+BEA = "U0002"
+
+
+async def test_a_second_daemon_on_the_same_data_is_refused(
+    new_daemon: NewDaemon, slack: StandInSlack
+) -> None:
+    async with new_daemon() as daemon:
+        status, out, error = await daemon.run("run")
+        assert status == 75
+        assert error.startswith("postroom: ")
+        assert error.count("\n") == 1
+        assert str(daemon.data) in error
+        assert "Traceback" not in out + error
+        said = slack.mention(BEA, "C0001", "[[say:still here]]")
+        await slack.wait_for_answer(said)
+
+
+@pytest.mark.parametrize("name", ["bot_token", "app_token"])
+async def test_a_refused_token_parks_slack_and_the_rest_works(
+    new_daemon: NewDaemon, slack: StandInSlack, name: str
+) -> None:
+    daemon = new_daemon(secrets={f"SLACK_{name.upper()}": "xoxb-of-somebody-else"})
+    await daemon.start(ready=False)
+    page = await daemon.until("/readyz", lambda _, text: "parked" in text)
+    waiting = json.loads(page)["waiting_for"]
+    assert name in waiting["connector:slack"]
+    await daemon.until("/healthz", lambda _, text: json.loads(text)["components"]["pool"]["ready"])
+    asked = len(slack.calls())
+    await asyncio.sleep(3)
+    assert len(slack.calls()) == asked, "a parked connector asks no more"
+    assert (await daemon.get("/livez"))[0] == 200
+    status, page = await daemon.get("/healthz")
+    assert status == 503
+    parts = page["components"]
+    assert parts["ledger"]["state"] == "pass"
+    assert "xoxb-of-somebody-else" not in daemon.log.read_text()
+
+    status, found, _ = await daemon.run("doctor", "--json")
+    assert status == 1
+    failed = [row for row in json.loads(found)["findings"] if row["state"] == "fail"]
+    assert [row["part"] for row in failed] == [f"slack.{name}"]
+    assert name in failed[0]["mend"], "it says what to do"
+
+
+async def test_no_secret_is_seen_by_an_agent_or_written_anywhere(
+    new_daemon: NewDaemon, slack: StandInSlack
+) -> None:
+    async with new_daemon(daemon={"log_level": "debug"}) as daemon:
+        secrets = (MODEL_KEY, slack.bot_token, slack.app_token)
+        look = (
+            "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; "
+            f"cat {daemon.config} {daemon.log} {daemon.data}/ledger.db* {daemon.data}/slack/*; "
+            f"cat {daemon.data}/processes/* {daemon.data}/processes/*/*; "
+            f"grep -rs -e sk-ant -e xox -e xapp {daemon.root} $HOME $TMPDIR /tmp /dev/shm /run"
+        )
+        call = json.dumps({"command": f"bash -c '{look}' > loot.txt 2>&1; echo looked"})
+        said = slack.dm(BEA, f"[[tool:Bash {call}]]")
+        assert (await slack.wait_for_answer(said, within=60)).text.strip() == "looked"
+        (loot,) = daemon.data.glob("conversations/*/work/loot.txt")
+        seen = loot.read_bytes()
+        assert b"ANTHROPIC_API_KEY=" in seen, "it did look"
+        assert [secret for secret in secrets if secret.encode() in seen] == []
+
+        agents = [process for process in agents_of(daemon) if process.name() == "claude"]
+        assert agents
+        held = [value for process in agents for value in process.environ().values()]
+        assert not set(secrets) & set(held)
+    assert [path for path in files_below(daemon.data) if holds(path, secrets)] == []
+    assert not holds(daemon.log, secrets)
+
+
+def holds(path: Path, secrets: tuple[str, ...]) -> bool:
+    content = path.read_bytes()
+    return any(secret.encode() in content for secret in secrets)
