@@ -7,7 +7,6 @@ a person posts it, and is answered when the bot's post is there.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -140,9 +139,3 @@ def _kilobytes(pid: int, file: str, field: str) -> float:
         if name == field:
             return int(value.split()[0]) * 1024 / 1e6
     raise RuntimeError(f"no {field} in /proc/{pid}/{file}")
-
-
-def request_bytes(journal: Path) -> list[int]:
-    """The sizes of the requests in a stand-in model's journal."""
-    lines = map(json.loads, journal.read_text().splitlines())
-    return [int(line["headers"]["content-length"]) for line in lines if line["kind"] == "request"]
