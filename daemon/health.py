@@ -70,7 +70,7 @@ class LedgerPulse:
             await self._ledger.probe()
             self.counts = counts = await self._ledger.counts()
         except LedgerError as error:
-            self._error = str(error)
+            self._committed_at, self._error = None, str(error)
             return
         self._committed_at, self._error = self._clock.monotonic(), ""
         self._metrics.queue_depth.set(counts.waiting)
@@ -91,8 +91,9 @@ class LedgerPulse:
                 "cost_today_usd": round(self.counts.cost_today, 4),
                 **{f"outbox_{state}": number for state, number in self.counts.outbox.items()},
             }
-        state = HealthState.PASS if alive else HealthState.FAIL
-        detail = "" if alive else (self._error or "no commit yet")
+        state, detail = HealthState.PASS, ""
+        if not alive:
+            state, detail = HealthState.FAIL, self._error or "no commit lately"
         if alive and self.counts is not None and self.counts.dead_letters:
             state, detail = HealthState.WARN, "dead letters wait: postroom dead list"
         return Health(state, detail, alive, age, numbers)

@@ -263,7 +263,13 @@ class SqliteLedger:
     # --- what people ask ------------------------------------------------------------------------
 
     async def probe(self) -> None:
+        """Fails too where another commit failed since the last probe: on a full disk one this
+        small still finds room in the write-ahead log (measured), while messages are refused.
+        """
+        failed, self._writer.failed = self._writer.failed, None
         await self._own(costs.probe, self._clock.now())
+        if failed is not None:
+            raise LedgerError(f"a commit failed: {failed}")
 
     async def counts(self) -> Counts:
         return await self._read(costs.counts, self._clock.now())

@@ -40,6 +40,7 @@ class Writer:
         self._gate = threading.Lock()
         self._closed = False
         self.commits = 0
+        self.failed: str | None = None  # why a whole transaction failed, until somebody asks
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -106,6 +107,7 @@ class Writer:
             connection.execute("commit")
         except Exception as error:  # noqa: BLE001 - the boundary: callers must hear of anything
             self._roll_back()
+            self.failed = str(error)
             return [(None, _ours(error)) for _ in jobs]
         self.commits += 1
         return results
