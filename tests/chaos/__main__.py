@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.hunt import hunt
+from tests.chaos.mails import available
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.plan import Size, make
 from tests.chaos.report import show
@@ -28,13 +29,14 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--life", type=float, default=6.0, help="mean seconds between kills")
+    parser.add_argument("--mail", action=argparse.BooleanOptionalAction, default=available())
     parser.add_argument("--directory", type=Path, help="where to keep everything; else a new one")
     parser.add_argument("--mutants", nargs="*", choices=tuple(MUTANTS), metavar="NAME")
     given = parser.parse_args()
     if given.mutants is not None:
         return asyncio.run(hunt(given.mutants or tuple(MUTANTS), given.seed))
     directory = given.directory or Path(tempfile.mkdtemp(prefix="postroom-chaos-")) / "run"
-    size = Size(given.kills, given.messages, given.life)
+    size = Size(given.kills, given.messages, given.life, mail=given.mail)
     outcome = asyncio.run(run(make(size, given.seed), size, directory))
     show(outcome, size, given.seed)
     return 0 if outcome.clean else 1

@@ -16,6 +16,10 @@ The rules, each with its word in the output:
     merged      the model was given a message in two different companies: its turn was not frozen
     mixed       messages of two conversations in one prompt
     given up    the outside stopped bringing an event: it was never accepted
+
+SMTP has no key against duplicates: where a death leaves it unknown whether a mail has arrived, the
+daemon must not send it again, and must tell its operators. A mail that is missing and told of so
+is named and counted as `unclear`, and breaks no rule.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = re.compile(r"mark-\d{5}[a-z]?")
+TOLD_UNCLEAR = re.compile(r"(eff-[0-9a-f]{32}) may or may not have arrived")
 NEVER = math.inf
 BOT_CALLS = ("chat.postMessage", "chat.startStream")
 Json = dict[str, Any]
@@ -44,6 +49,7 @@ class Sent:
     marks: tuple[str, ...]
     place: str
     wanted: bool
+    mail: bool
     at: float
     brought: float
     accepted: float
@@ -66,6 +72,9 @@ class History:
     prompts: list[tuple[str, ...]] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
     given_up: list[str] = field(default_factory=list)
+    told_unclear: set[str] = field(default_factory=set)  # ids of effects, as operators read them
+    arrived: set[str] = field(default_factory=set)  # ids of effects, out of Message-IDs
+    unclear: list[str] = field(default_factory=list)  # marks of mails that are missing so
     figures: Counter[str] = field(default_factory=Counter)
 
 
@@ -89,7 +98,11 @@ def read(directory: Path) -> History:
     history = History()
     slack = lines(directory / "slack.jsonl")
     _read_slack_out(slack, history)
-    _read_slack_in(slack, lines(directory / "sent.jsonl"), history)
+    sent = lines(directory / "sent.jsonl")
+    _read_slack_in(slack, [line for line in sent if not line.get("mail")], history)
+    _read_mail(
+        [line for line in sent if line.get("mail")], lines(directory / "mails.jsonl"), history
+    )
     _read_model(lines(directory / "model.jsonl"), history)
     return history
 
@@ -109,7 +122,8 @@ def _read_slack_out(slack: list[Json], history: History) -> None:
             place = f"{post['channel']} {post['thread_ts']}"
             history.answers.append(Answer(place, post["n"], post["at"], marks))
         else:
-            history.notices[post["text"][:70]] += 1
+            history.notices[re.sub(r"eff-\w+|turn-\w+", "...", post["text"])[:70]] += 1
+            history.told_unclear.update(TOLD_UNCLEAR.findall(post["text"]))
     history.figures["posts"] = len(posts)
 
 
@@ -142,11 +156,34 @@ def _read_slack_in(slack: list[Json], sent: list[Json], history: History) -> Non
                 marks=tuple(line["marks"]),
                 place=f"{line['channel']} {line['thread']}",
                 wanted=line["wanted"],
+                mail=False,
                 at=said_at[line["channel"], line["ts"][0]],
                 brought=min((brought[e] for e in ids if e in brought), default=NEVER),
                 accepted=min((accepted[e] for e in ids if e in accepted), default=NEVER),
             )
         )
+
+
+def _read_mail(sent: list[Json], mails: list[Json], history: History) -> None:
+    """A mailbox is read in the order in which it was filled: that order is the order to keep."""
+    for line in sent:
+        history.sent.append(
+            Sent(
+                marks=tuple(line["marks"]),
+                place=f"mail {line['thread']}",
+                wanted=line["wanted"],
+                mail=True,
+                at=line["at"],
+                brought=line["n"],
+                accepted=line["n"] + 0.5,
+            )
+        )
+    for mail in mails:
+        place = f"mail {(mail['references'] or ['outside any thread'])[0]}"
+        marks = tuple(MARK.findall(mail["text"]))
+        history.answers.append(Answer(place, mail["n"], mail["at"], marks))
+        history.arrived.add(mail["message_id"].strip("<>").partition("@")[0])
+    history.figures["mails sent"] = len(mails)
 
 
 def _read_model(model: list[Json], history: History) -> None:
@@ -162,10 +199,34 @@ def _read_model(model: list[Json], history: History) -> None:
 
 def judge(history: History) -> list[Violation]:
     found = [Violation("given up", event) for event in history.given_up]
+    history.unclear = _unclear(history)
     found += _answers(history)
     found += _order(history)
     found += _companies(history)
     return found
+
+
+def _unclear(history: History) -> list[str]:
+    """The marks of mails that did not arrive, and of whose ending operators were told.
+
+    A notice names an effect and no mail: so there must be a notice for each turn that is missing,
+    else all of them count as lost.
+    """
+    answered = {mark for answer in history.answers for mark in answer.marks}
+    missing = {
+        mark
+        for sent in history.sent
+        for mark in sent.marks
+        if sent.wanted and sent.mail and mark not in answered
+    }
+    turns = {prompt for prompt in history.prompts if missing.intersection(prompt)}
+    silent = history.told_unclear - history.arrived
+    asked = {mark for prompt in turns for mark in prompt}
+    history.figures["mails unclear, arrived"] = len(history.told_unclear - silent)
+    history.figures["mails unclear, missing"] = len(silent)
+    if len(turns) <= len(silent):
+        return sorted(missing & asked)
+    return []
 
 
 def _answers(history: History) -> list[Violation]:
@@ -177,6 +238,8 @@ def _answers(history: History) -> list[Violation]:
     for sent in history.sent:
         for mark in sent.marks:
             got = answers.get(mark, [])
+            if sent.wanted and not got and mark in history.unclear:
+                continue
             if sent.wanted and not got:
                 how = "never acknowledged" if sent.accepted == NEVER else "acknowledged"
                 found.append(Violation("lost", f"{mark} in {sent.place} ({how})"))
@@ -256,6 +319,7 @@ def figures(history: History) -> Json:
         "conversations": len({sent.place for sent in wanted}),
         "answers": len(history.answers),
         **dict(sorted(history.figures.items())),
+        "unclear": history.unclear,
         "notices": dict(history.notices),
     }
     if waits:

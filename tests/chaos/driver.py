@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from tests.chaos.mails import Hold
 from tests.chaos.plan import Aim, Life, Plan
 from tests.chaos.stage import Stage
 
 TOO_MANY = 60  # waiting messages: then the next kill comes only after some are answered
 CATCH_UP_SECONDS = 60.0
 AIM_SECONDS = 15.0
+STILL_LOOKS = 8  # half a second apart: what would come twice has its chance to come
 LOG_EVENTS: dict[Aim, str] = {
     "start": "daemon.started",
     "recovered": "turn.recovered",
@@ -76,7 +78,7 @@ async def _speak(stage: Stage, life: Life) -> None:
     """People go on while the daemon is dead: they do not know."""
     for say in life.says:
         await asyncio.sleep(say.after)
-        stage.speak(say)
+        await stage.speak(say)
 
 
 async def _hurt(stage: Stage, life: Life, record: Record, rng: random.Random) -> None:
@@ -132,6 +134,8 @@ async def _event(stage: Stage, aim: Aim) -> bool:
                 await slack.wait_for(
                     lambda entry: entry["kind"] == "ack", since=since, within=AIM_SECONDS
                 )
+            case "mail refused" | "mail taken":
+                await _mail(stage, "taken" if aim == "mail taken" else "refused")
             case "asked":
                 await model.requests(count=len(model.journal) + 1, seconds=AIM_SECONDS)
             case _:
@@ -151,20 +155,32 @@ async def _post(stage: Stage, *, performed: bool) -> None:
     )
 
 
+async def _mail(stage: Stage, hold: Hold) -> None:
+    """Until a mail has come in, taken or not; the server's word on it never leaves."""
+    assert stage.mails is not None, "the plan is one with mail"
+    sink = stage.mails.sink
+    sink.held.clear()
+    sink.hold = hold
+    async with asyncio.timeout(AIM_SECONDS):
+        await sink.held.wait()
+
+
 def _unhang(stage: Stage) -> None:
     """A hang that no call met must not meet one of the next life, which nobody would kill."""
     planned = stage.slack.api.plan.planned
     planned[:] = [one for one in planned if one.fault.answer != "hang"]
+    if stage.mails is not None:
+        stage.mails.sink.hold = ""
 
 
 async def _settle(stage: Stage, quiet: float) -> None:
-    """Until every message is answered, or nothing has moved for a long while."""
-    left, moved = stage.backlog(), time.monotonic()
-    while left and time.monotonic() - moved < quiet:
-        await asyncio.sleep(0.2)
-        now = stage.backlog()
-        if now != left:
-            left, moved = now, time.monotonic()
+    """Until the daemon has nothing left to do, or nothing has moved for `quiet` seconds."""
     if stage.chores:
         await asyncio.wait(stage.chores)
-    await asyncio.sleep(3.0)  # what would come twice has its chance to come
+    seen, moved, still = (0, 0, 0), time.monotonic(), 0
+    while still < STILL_LOOKS and time.monotonic() - moved < quiet:
+        await asyncio.sleep(0.5)
+        now = (stage.backlog(), stage.unheard(), stage.undone())
+        if now != seen:
+            seen, moved = now, time.monotonic()
+        still = 0 if stage.unheard() or stage.undone() else still + 1

@@ -6,13 +6,13 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-Place = Literal["channel", "group", "direct"]
+Place = Literal["channel", "group", "direct", "mail"]
 Trouble = Literal[
     "", "twice", "again", "ack lost", "edited", "two gestures", "post lost", "limited"
 ]
 Aim = Literal[
     "any", "start", "recovered", "acked", "registered", "claimed", "asked", "finished",
-    "before post", "after post", "sent",
+    "before post", "after post", "sent", "mail refused", "mail taken",
 ]  # fmt: skip
 
 AT_ONCE = 7  # conversations that people write in at the same time
@@ -33,7 +33,7 @@ class Talk:
 @dataclass(frozen=True, slots=True)
 class Say:
     """One message. `marks` stand in its text, and nowhere else; `after` is seconds after the one
-    before. `wanted` False: nobody is to answer it (chatter beside a thread, a guest's).
+    before. `wanted` False: nobody is to answer it (chatter, a guest's question, a forged mail).
     """
 
     talk: Talk
@@ -77,13 +77,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a run is. `life` is the mean length of a life in seconds."""
+    """How large a run is. `life` is the mean length of a life in seconds; what comes again, or is
+    edited, does so up to `later` seconds after it was said.
+    """
 
     kills: int
     messages: int
     life: float = 6.0
     channels: int = 8
     people: int = 8
+    mail: bool = False
+    later: float = 15.0
     aims: tuple[Aim, ...] = ()  # none given: the usual mixture
 
 
@@ -100,7 +104,7 @@ def make(size: Size, seed: int) -> Plan:
 
 
 def _life(says: tuple[Say, ...], size: Size, rng: random.Random) -> Life:
-    aim = rng.choice(size.aims) if size.aims else _aim(rng)
+    aim = rng.choice(size.aims) if size.aims else _aim(size, rng)
     wait = rng.uniform(0.2, 2 * size.life) if aim == "any" else rng.uniform(0.0, size.life)
     if aim in ("start", "recovered"):
         wait = 0.0
@@ -116,11 +120,13 @@ def _life(says: tuple[Say, ...], size: Size, rng: random.Random) -> Life:
     )
 
 
-def _aim(rng: random.Random) -> Aim:
+def _aim(size: Size, rng: random.Random) -> Aim:
     aims: tuple[Aim, ...] = (
         "start", "recovered", "acked", "registered", "claimed", "asked", "finished",
         "before post", "after post", "sent",
     )  # fmt: skip
+    if size.mail:
+        aims = (*aims, "mail taken", "mail refused")
     return "any" if rng.random() < 0.5 else rng.choice(aims)
 
 
@@ -146,7 +152,7 @@ def _says(size: Size, rng: random.Random) -> list[Say]:
         opens = left == 0
         open_.remove(current)
         left = _length(talk, rng) if opens else left - 1
-        says.append(_say(len(says), talk, pause, rng, opens=opens))
+        says.append(_say(len(says), talk, pause, size, rng, opens=opens))
         current = (talk, left) if left else None
         if current:
             open_.append(current)
@@ -156,7 +162,8 @@ def _says(size: Size, rng: random.Random) -> list[Say]:
 
 
 def _talk(number: int, size: Size, rng: random.Random) -> Talk:
-    place: Place = rng.choices(("channel", "group", "direct"), (6, 1, 4))[0]
+    places: tuple[Place, ...] = ("channel", "group", "direct", "mail")
+    place = rng.choices(places, (6, 1, 4, 5 if size.mail else 0))[0]
     people = rng.sample(range(size.people), rng.choice((1, 1, 2, 3)))
     return Talk(number, place, rng.randrange(size.channels), tuple(people))
 
@@ -168,9 +175,13 @@ def _length(talk: Talk, rng: random.Random) -> int:
     return rng.randrange(3, 40)
 
 
-def _say(number: int, talk: Talk, pause: float, rng: random.Random, *, opens: bool) -> Say:
+def _say(
+    number: int, talk: Talk, pause: float, size: Size, rng: random.Random, *, opens: bool
+) -> Say:
     text, marks = _text(f"mark-{number:05d}", rng)
     trouble = _trouble(rng)
+    if talk.place == "mail" and trouble not in ("", "again"):
+        trouble = "twice"
     if trouble == "two gestures" and opens:  # they would be two conversations
         trouble = "twice"
     return Say(
@@ -180,15 +191,16 @@ def _say(number: int, talk: Talk, pause: float, rng: random.Random, *, opens: bo
         marks=marks,
         after=pause,
         opens=opens,
-        mention=talk.place != "direct" and (opens or rng.random() < 0.2),
+        mention=talk.place in ("channel", "group") and (opens or rng.random() < 0.2),
         trouble=trouble,
-        later=rng.uniform(0.5, 15.0),
+        later=rng.uniform(0.5, size.later),
     )
 
 
 def _unwanted(number: int, talk: Talk, size: Size, rng: random.Random) -> Say:
-    """Chatter that is not for the bot, or a guest's question: heard, never answered."""
-    beside = Talk(talk.number, "channel", rng.randrange(size.channels), talk.people)
+    """Chatter that is not for the bot, a guest's question, a forged mail: heard, never answered."""
+    place: Place = "mail" if talk.place == "mail" else "channel"
+    beside = Talk(talk.number, place, rng.randrange(size.channels), talk.people)
     guest = rng.random() < 0.3
     mark = f"mark-{number:05d}"
     return Say(

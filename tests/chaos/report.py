@@ -28,7 +28,7 @@ def show(outcome: Outcome, size: Size, seed: int) -> None:
 
 def rows(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
     record, figures = outcome.record, dict(outcome.figures)
-    notices = figures.pop("notices")
+    notices, unclear = figures.pop("notices"), figures.pop("unclear")
     broken = Counter(rule for rule, _ in outcome.violations)
     ready = sorted(outcome.ready_after) or [0.0]
     return [
@@ -46,6 +46,7 @@ def rows(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
             f"{_logged(outcome, 'found')} found, {_logged(outcome, 'absent')} sent again",
         ),
         ("the daemon's own sentences", _each(notices)),
+        ("answers by mail, unclear and missing", ", ".join(unclear) or "none"),
         (
             "ledger; last exit; processes left",
             f"{outcome.integrity}; {record.status}; {record.left}",

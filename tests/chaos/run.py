@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from tests.chaos.driver import Record, carry_out
 from tests.chaos.plan import Plan, Size
-from tests.chaos.stage import COMMAND, on_stage
+from tests.chaos.stage import COMMAND, on_stage, read_ledger
 
 CHECKER = Path(__file__).with_name("checker.py")
 
@@ -43,7 +42,7 @@ async def run(
     directory: Path,
     *,
     command: tuple[str, ...] = COMMAND,
-    quiet: float = 150.0,
+    quiet: float = 200.0,
 ) -> Outcome:
     """Carry the plan out and have it checked. Everything stays in `directory`."""
     # The stand-ins' servers would report each connection that a death cuts.
@@ -58,7 +57,7 @@ async def run(
         record=record,
         figures=told["figures"],
         violations=tuple((rule, what) for rule, what in told["violations"]),
-        integrity=integrity(directory / "data"),
+        integrity=str(read_ledger(directory / "data", "pragma integrity_check")),
         logged=logged,
         recovered=recovered,
         ready_after=ready_after,
@@ -74,12 +73,3 @@ async def check(directory: Path) -> dict[str, Any]:
     out, _ = await process.communicate()
     told: dict[str, Any] = json.loads(out)
     return told
-
-
-def integrity(data_dir: Path) -> str:
-    (ledger,) = data_dir.glob("*.db")
-    connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
-    try:
-        return str(connection.execute("pragma integrity_check").fetchone()[0])
-    finally:
-        connection.close()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,19 @@ from daemon.demo.process import free_port, write_config
 from daemon.demo.script import directed
 from daemon.demo.slack import Delivering, Said, StandInSlack
 from daemon.demo.slack.workspace import Channel, Person
+from tests.chaos.mails import Mails, letter, mail_on_stage
 from tests.chaos.plan import Say, Size, Talk
 from tests.chaos.victim import Victim
 
 KEY = "sk-ant-stand-in-key-of-the-chaos-run"
 OPERATORS = "C9000"  # where the daemon tells people what needs them
 COMMAND = (str(Path(sys.executable).with_name("postroom")),)
+TREE = Path(__file__).parents[2]  # the daemon of the tree that this file stands in
+UNDONE = (
+    "select count(*) from inbox where state in ('waiting', 'unidentified')",
+    "select count(*) from turn where state in ('queued', 'running')",
+    "select count(*) from outbox where state in ('staged', 'pending', 'sending')",
+)
 MARK = re.compile(r"mark-\d{5}[a-z]?")
 # As Slack's, but quicker: a run is not to wait a minute for each event that a death left unacked.
 DELIVERING = Delivering(
@@ -42,22 +53,47 @@ class Stage:
     victim: Victim
     sent: Path
     waiting: set[str] = field(default_factory=set)
-    roots: dict[int, Said] = field(default_factory=dict)
+    roots: dict[int, str] = field(default_factory=dict)
     chores: set[asyncio.Task[None]] = field(default_factory=set)
-    _read: int = 0
+    mails: Mails | None = None
+    _posts: int = 0
+    _mails: int = 0
+    _delivered: int = 0
 
     def backlog(self) -> int:
         """How many messages wait for their answer, by what people see."""
-        for entry in self.slack.journal.entries[self._read :]:
+        for entry in self.slack.journal.entries[self._posts :]:
             if entry["kind"] == "post" and entry["by"] == "chat.postMessage":
                 self.waiting.difference_update(MARK.findall(entry["text"]))
-        self._read = len(self.slack.journal.entries)
+        self._posts = len(self.slack.journal.entries)
+        if self.mails is not None:
+            for text in self.mails.sink.mails[self._mails :]:
+                self.waiting.difference_update(MARK.findall(text))
+            self._mails = len(self.mails.sink.mails)
         return len(self.waiting)
+
+    def unheard(self) -> int:
+        """How many of Slack's events have not been acknowledged yet."""
+        events = {entry["event_id"] for entry in self.slack.journal.of("event")}
+        given_up = {entry["event_id"] for entry in self.slack.journal.of("gave_up")}
+        return len(events - given_up - self.slack.deliveries.acked.keys())
+
+    def undone(self) -> int:
+        """How much the daemon still has to do, by its ledger: no part of any verdict."""
+        return sum(read_ledger(self.root / "data", query) for query in UNDONE)
 
     # --- what people do
 
-    def speak(self, say: Say) -> None:
+    async def speak(self, say: Say) -> None:
         """Say it, with what goes wrong around it."""
+        if say.wanted:
+            self.waiting.update(say.marks)
+        if say.talk.place == "mail":
+            await self._write(say)
+        else:
+            self._speak(say)
+
+    def _speak(self, say: Say) -> None:
         slack = self.slack
         if say.trouble == "twice":
             slack.duplicate_next(1)
@@ -72,10 +108,8 @@ class Stage:
         if gesture:
             said.append(self._say(say, gesture))
         if say.opens and say.wanted:
-            self.roots[say.talk.number] = said[0]
-        if say.wanted:
-            self.waiting.update(say.marks)
-        self._record(say, said)
+            self.roots[say.talk.number] = said[0].root
+        self._record(say, channel=said[0].channel, thread=said[0].root, ts=[s.ts for s in said])
         if say.trouble == "again":
             self._spawn(self._again(said[0], say.later))
         elif say.trouble == "edited":
@@ -84,7 +118,7 @@ class Stage:
     def _say(self, say: Say, gesture: str | None) -> Said:
         talk = say.talk
         user = guest() if say.guest else person(say.person)
-        root = None if say.opens else self.roots[talk.number].root
+        root = None if say.opens else self.roots[talk.number]
         if talk.place == "direct":
             user = person(talk.people[0])
             return self.slack.dm(user, say.text, root, client_msg_id=gesture)
@@ -102,14 +136,41 @@ class Stage:
         await asyncio.sleep(later)
         self.slack.edit(said.channel, said.ts, f"{said.text} (and thank you)")
 
-    def _record(self, say: Say, said: list[Said]) -> None:
+    async def _write(self, say: Say) -> None:
+        """A mail; the next one is written only when this one lies in the mailbox."""
+        assert self.mails is not None, "the plan is one with mail"
+        message_id = f"<{say.marks[0]}@example.com>"
+        root = None if say.opens else self.roots[say.talk.number]
+        if say.opens and say.wanted:
+            self.roots[say.talk.number] = message_id
+        mail = letter(
+            sender=f"person{say.person}@example.com",
+            text=say.text,
+            message_id=message_id,
+            root=root,
+            proven=say.wanted,
+        )
+        self._record(say, mail=True, thread=root or message_id)
+        await self.mails.deliver(mail)
+        if say.trouble == "twice":
+            await self.mails.deliver(mail)
+        elif say.trouble == "again":
+            self._spawn(self._deliver_later(mail, say.later))
+
+    async def _deliver_later(self, mail: EmailMessage, later: float) -> None:
+        assert self.mails is not None, "a mail was written"
+        await asyncio.sleep(later)
+        await self.mails.deliver(mail)
+
+    def _record(self, say: Say, **where: Any) -> None:
+        self._delivered += 1
         line = {
+            "n": self._delivered,
+            "at": time.time(),
             "marks": say.marks,
-            "channel": said[0].channel,
-            "thread": said[0].root,
-            "ts": [one.ts for one in said],
             "wanted": say.wanted,
             "trouble": say.trouble,
+            **where,
         }
         with self.sent.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -136,30 +197,19 @@ def place(talk: Talk) -> str:
 async def on_stage(
     root: Path, size: Size, seed: int, command: tuple[str, ...] = COMMAND
 ) -> AsyncIterator[Stage]:
-    """Both stand-ins in this process, which nobody kills; the daemon is not started yet."""
-    home = root / "home"
-    home.mkdir(parents=True)
+    """The stand-ins in this process, which nobody kills; the daemon is not started yet."""
+    (root / "home").mkdir(parents=True)
     slack = StandInSlack(journal=root / "slack.jsonl", delivering=DELIVERING, seed=seed)
     model = StandInModel(directed, api_key=KEY, journal_file=root / "model.jsonl", bodies=False)
-    async with slack, model:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(slack)
+        await stack.enter_async_context(model)
+        mails = None
+        if size.mail:
+            mails = await stack.enter_async_context(mail_on_stage(root / "mails.jsonl"))
         _furnish(slack, size)
-        config = root / "postroom.toml"
-        write_config(config, _tables(root, slack, model))
-        environ = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "ANTHROPIC_API_KEY": KEY,
-            "SLACK_APP_TOKEN": slack.app_token,
-            "SLACK_BOT_TOKEN": slack.bot_token,
-        }
-        victim = Victim(
-            (*command, "run", "-c", str(config)),
-            log=root / "daemon.log",
-            environ=environ,
-            cwd=root,
-        )
-        stage = Stage(root, slack, model, victim, root / "sent.jsonl")
+        victim = _victim(root, slack, model, mails, command)
+        stage = Stage(root, slack, model, victim, root / "sent.jsonl", mails=mails)
         try:
             yield stage
         finally:
@@ -168,6 +218,37 @@ async def on_stage(
             for chore in stage.chores:
                 chore.cancel()
             victim.close()
+
+
+def _victim(
+    root: Path,
+    slack: StandInSlack,
+    model: StandInModel,
+    mails: Mails | None,
+    command: tuple[str, ...],
+) -> Victim:
+    config = root / "postroom.toml"
+    write_config(config, _tables(root, slack, model, mails))
+    environ = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(root / "home"),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(TREE),
+        "ANTHROPIC_API_KEY": KEY,
+        "SLACK_APP_TOKEN": slack.app_token,
+        "SLACK_BOT_TOKEN": slack.bot_token,
+        **(mails.environ() if mails else {}),
+    }
+    return Victim(
+        (*command, "run", "-c", str(config)), log=root / "daemon.log", environ=environ, cwd=root
+    )
+
+
+def read_ledger(data_dir: Path, query: str) -> Any:
+    """One value out of the ledger, as it stands on disk. Raises sqlite3.Error, ValueError."""
+    (ledger,) = data_dir.glob("*.db")
+    with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchone()[0]
 
 
 def _furnish(slack: StandInSlack, size: Size) -> None:
@@ -186,8 +267,9 @@ def _furnish(slack: StandInSlack, size: Size) -> None:
 
 
 def _tables(
-    root: Path, slack: StandInSlack, model: StandInModel
+    root: Path, slack: StandInSlack, model: StandInModel, mails: Mails | None
 ) -> Mapping[str, Mapping[str, Any]]:
+    support = {"connectors.support": mails.table()} if mails else {}
     return {
         "daemon": {
             "data_dir": str(root / "data"),
@@ -203,4 +285,5 @@ def _tables(
             "app_token": {"env": "SLACK_APP_TOKEN"},
             "bot_token": {"env": "SLACK_BOT_TOKEN"},
         },
+        **support,
     }

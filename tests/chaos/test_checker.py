@@ -25,6 +25,7 @@ class Journals:
     slack: list[Json] = field(default_factory=list)
     sent: list[Json] = field(default_factory=list)
     model: list[Json] = field(default_factory=list)
+    mails: list[Json] = field(default_factory=list)
 
     def write(self, kind: str, **facts: Any) -> None:
         number = len(self.slack) + 1
@@ -63,8 +64,20 @@ class Journals:
         where = {"channel": "C1", "ts": f"answer-{len(self.slack)}", "thread_ts": thread}
         self.write("post", by="chat.postMessage", text=" ".join(marks), **where)
 
+    def write_mail(self, mark: str) -> None:
+        line = {"n": len(self.sent), "at": 0.0, "marks": [mark], "thread": "<root@x>"}
+        self.sent.append({**line, "mail": True, "wanted": True})
+
+    def mail(self, *marks: str, effect: str = "0" * 32) -> None:
+        line = {"n": len(self.mails), "at": 1.0, "text": " ".join(marks)}
+        threaded = {"message_id": f"<eff-{effect}@example.com>", "references": ["<root@x>"]}
+        self.mails.append({**line, **threaded})
+
+    def tell_unclear(self, effect: str) -> None:
+        self.answer(f"eff-{effect} may or may not have arrived; it is not sent again", thread="")
+
     def rules_broken(self) -> set[str]:
-        for name in ("slack", "sent", "model"):
+        for name in ("slack", "sent", "model", "mails"):
             lines = "".join(json.dumps(line) + "\n" for line in getattr(self, name))
             (self.directory / f"{name}.jsonl").write_text(lines)
         done = subprocess.run(
@@ -193,6 +206,45 @@ def test_an_event_that_the_outside_gave_up_bringing_is_seen(journals: Journals) 
     journals.bring(ONE)
     journals.write("gave_up", event_id=f"Ev-{ONE}", reason="timeout")
     assert journals.rules_broken() == {"lost", "given up"}
+
+
+def test_a_mail_that_is_answered_once_breaks_no_rule(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.ask(ONE)
+    journals.mail(ONE)
+    assert journals.rules_broken() == set()
+
+
+def test_a_mail_that_is_answered_twice_is_seen(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.mail(ONE)
+    journals.mail(ONE)
+    assert journals.rules_broken() == {"twice"}
+
+
+def test_mails_are_answered_in_the_order_of_the_mailbox(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.write_mail(TWO)
+    journals.mail(TWO)
+    journals.mail(ONE)
+    assert journals.rules_broken() == {"disorder"}
+
+
+def test_a_missing_answer_by_mail_that_people_were_told_of_is_not_lost(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.ask(ONE)
+    journals.tell_unclear("a" * 32)
+    assert journals.rules_broken() == set()
+
+
+def test_a_notice_of_a_mail_that_has_arrived_excuses_no_other(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.ask(ONE)
+    journals.mail(ONE, effect="a" * 32)
+    journals.write_mail(TWO)
+    journals.ask(TWO)
+    journals.tell_unclear("a" * 32)
+    assert journals.rules_broken() == {"lost"}
 
 
 def test_the_checker_imports_nothing_but_the_standard_library() -> None:
