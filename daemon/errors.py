@@ -59,7 +59,9 @@ class LedgerError(PostroomError):
 
 
 class OwnershipLost(LedgerError):
-    """A write carried an epoch that is no longer the owner's."""
+    """A write carried an epoch that is no longer the owner's: another daemon has the ledger."""
+
+    exit_code = 75
 
 
 class AgentDied(PostroomError):

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from daemon.clock import Clock
-from daemon.errors import LedgerError
+from daemon.errors import LedgerError, OwnershipLost
 from daemon.metrics import Metrics
 from daemon.model import Health, HealthState
 from daemon.ports import Counts, Ledger
+
+log = structlog.get_logger()
 
 COMMIT_EVERY_SECONDS = 2.0
 COMMIT_YOUNGER_THAN_SECONDS = 5.0
@@ -40,13 +44,22 @@ class HealthRegistry:
         self._checks[name] = check
 
     def report(self) -> Report:
-        components = {name: check() for name, check in self._checks.items()}
+        components = {name: _looked_at(name, check) for name, check in self._checks.items()}
         states = {health.state for health in components.values()}
         status = next(
             (s for s in (HealthState.FAIL, HealthState.WARN) if s in states), HealthState.PASS
         )
         waiting = tuple(name for name, health in components.items() if not health.ready)
         return Report(not waiting, status, components, waiting)
+
+
+def _looked_at(name: str, check: Check) -> Health:
+    """A check that breaks is a finding about its component, and hides none of the others."""
+    try:
+        return check()
+    except Exception:
+        log.exception("health.check_broke", component=name)
+        return Health(HealthState.FAIL, "its check broke; see the log", ready=False)
 
 
 class LedgerPulse:
@@ -61,6 +74,7 @@ class LedgerPulse:
         self.counts: Counts | None = None
 
     async def run(self) -> None:
+        """Until cancelled. Raises OwnershipLost."""
         while True:
             await self.beat()
             await self._clock.sleep(COMMIT_EVERY_SECONDS)
@@ -69,6 +83,8 @@ class LedgerPulse:
         try:
             await self._ledger.probe()
             self.counts = counts = await self._ledger.counts()
+        except OwnershipLost:
+            raise  # another daemon has the ledger: this one must end
         except LedgerError as error:
             self._committed_at, self._error = None, str(error)
             return
