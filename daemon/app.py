@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +19,13 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from daemon import logs
 from daemon.clock import Clock, SystemClock
-from daemon.config import Config
+from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
 from daemon.dispatcher import Dispatcher
 from daemon.endings import Endings
-from daemon.errors import PostroomError
+from daemon.errors import ConfigError, PostroomError
 from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
 from daemon.httpd import Doors, application
@@ -38,6 +39,7 @@ from daemon.plugin import Surroundings, load
 from daemon.pool import Pool, PoolSettings
 from daemon.ports import Agents, Connector, Ledger
 from daemon.recovery import recover
+from daemon.reload import compare
 from daemon.signals import Signals, handled
 from daemon.supervisor import Serve, ServiceState, Supervisor
 from daemon.tools import StagingGate, all_tools
@@ -58,6 +60,14 @@ class _Flow:
     endings: Endings
     pool: Pool
     dispatcher: Dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """How SIGHUP reads the configuration anew (raises ConfigError), and hides secrets from logs."""
+
+    config: Callable[[], Config]
+    redact: Callable[[Iterable[str]], None]
 
 
 class Daemon:
@@ -102,7 +112,7 @@ class Daemon:
             wake=self._wake,
             stop=self.stop_turn,
             wake_delivery=self._wake_delivery,
-            spawn=self._spawn,
+            spawn=self.spawn,
         )
         self.pulse = LedgerPulse(ledger, clock, self.metrics)
         self.loop_pulse = LoopPulse(clock, self.metrics)
@@ -156,6 +166,25 @@ class Daemon:
             await _cancel(services, stopping, *self._chores)
             log.info("daemon.stopped")
 
+    async def reload(self, reread: Reread) -> None:
+        """SIGHUP: take up what can be, try what is parked again. A fault changes nothing."""
+        try:
+            reload = compare(self.config, await asyncio.to_thread(reread.config))
+            reread.redact(await asyncio.to_thread(reread_secrets, self.config))
+        except ConfigError as error:
+            log.error("config.refused", reason=str(error))  # noqa: TRY400 - it names table and key
+            return
+        self.config = config = reload.config
+        logs.set_level(config.daemon.log_level)
+        self.notifier.addresses = config.daemon.notify
+        self.gateway.limit(config.budgets.per_turn, config.budgets.daily)
+        self.gateway.use_key(config.agent.api_key.reveal())
+        self.supervisor.resume()
+        self._on_free(None)
+        for key in reload.waiting:
+            log.warning("config.waits_for_restart", key=key)
+        log.info("config.reloaded", taken=list(reload.taken))
+
     # --- services -------------------------------------------------------------------------------
 
     def _listener(self, name: str) -> Serve:
@@ -201,7 +230,7 @@ class Daemon:
             ledger=self.ledger,
             agents=self._flow.agents,
             clock=self.clock,
-            retention=self.config.retention,
+            retention=lambda: self.config.retention,
         ).run()
 
     async def _open_agents(self) -> Agents:
@@ -249,7 +278,7 @@ class Daemon:
 
     def _key_changed(self, refused: bool) -> None:
         if refused:
-            self._spawn(self.notifier.tell("model-key", "the model's key is refused: set another"))
+            self.spawn(self.notifier.tell("model-key", "the model's key is refused: set another"))
 
     def _build_connectors(self) -> Mapping[str, Connector]:
         around = Surroundings(
@@ -334,7 +363,7 @@ class Daemon:
         """End a conversation's running turn. False: none runs."""
         return self._flow is not None and self._flow.pool.stop_turn(ConversationId(conversation))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A short chore that nobody waits for; kept, so that it is not collected half-way."""
         task = asyncio.create_task(work)
         self._chores.add(task)
@@ -437,7 +466,7 @@ class Daemon:
         return len(workspaces)
 
 
-async def run(config: Config) -> int:
+async def run(config: Config, reread: Reread) -> int:
     """`postroom run`: open everything, run until told to stop, return the exit status.
 
     Raises DataDirBusy, LedgerError, WallError, ConfigError before anything is heard.
@@ -446,7 +475,7 @@ async def run(config: Config) -> int:
     ledger = await open_ledger(config.daemon.data_dir, clock)
     try:
         daemon = Daemon(config, ledger, clock)
-        with handled(lambda: log.info("daemon.reload_asked")) as signals:
+        with handled(lambda: daemon.spawn(daemon.reload(reread))) as signals:
             log.info("daemon.started", version=importlib.metadata.version("postroom"))
             return await daemon.run(signals)
     finally:

@@ -43,7 +43,8 @@ def run(config: ConfigFile = None) -> None:
     checked = configuration.read(config)
     redactor = logs.set_up(checked.daemon.log_level, checked.daemon.log_format)
     redactor.learn(configuration.load_secrets(checked))
-    raise typer.Exit(asyncio.run(application.run(checked)))
+    reread = application.Reread(lambda: configuration.read(config), redactor.learn)
+    raise typer.Exit(asyncio.run(application.run(checked, reread)))
 
 
 @app.command()

@@ -268,6 +268,20 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
     return found
 
 
+def reread_secrets(config: Config, environ: MutableMapping[str, str] | None = None) -> list[str]:
+    """Read those secrets again that lie in files: the environment's were taken out of it. Raises
+    ConfigError; a secret that cannot be read keeps what it was.
+    """
+    environ = os.environ if environ is None else environ
+    kept = [(where, secret) for where, secret in secrets_of(config) if secret.env is None]
+    for where, secret in kept:
+        try:
+            secret.read(environ)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    return [secret.reveal() for _, secret in kept]
+
+
 def secrets_of(value: BaseModel, where: str = "") -> list[tuple[str, Secret]]:
     """Each secret of a configuration with its table and key."""
     found: list[tuple[str, Secret]] = []

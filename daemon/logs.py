@@ -27,7 +27,8 @@ class Redactor:
         self._values: tuple[str, ...] = ()
 
     def learn(self, secrets: Iterable[str]) -> None:
-        forms: set[str] = set()
+        """Values that must not be seen from now on, besides those known already."""
+        forms = set(self._values)
         for secret in secrets:
             if len(secret) >= _SHORTEST_SECRET:
                 forms |= {secret, quote(secret, safe="")}
@@ -70,10 +71,8 @@ def set_up(level: str, form: str) -> Redactor:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     )
-    threshold = getattr(logging, level.upper())
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=False,
     )
@@ -84,8 +83,14 @@ def set_up(level: str, form: str) -> Redactor:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    # Libraries say at info what belongs to debug, and aioimaplib prints message text there.
-    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger().handlers[:] = [handler]
+    set_level(level)
     return redactor
+
+
+def set_level(level: str) -> None:
+    """Log from this level up ("debug", "info", "warning", "error"), from the next line on."""
+    threshold = getattr(logging, level.upper())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
+    # Libraries say at info what belongs to debug, and aioimaplib prints message text there.
+    logging.getLogger().setLevel(max(threshold, logging.WARNING))

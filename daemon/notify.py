@@ -27,7 +27,7 @@ class Notifier:
         wake_delivery: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
-        self._addresses = addresses
+        self.addresses = addresses
         self._connectors = connectors
         self._wake_delivery = wake_delivery
         self.latest: deque[str] = deque(maxlen=KEPT)
@@ -36,7 +36,7 @@ class Notifier:
         """Tell everybody once for a `key`. Never raises: the log has it in any case."""
         log.warning("operators.told", about=key, text=text)
         self.latest.append(text)
-        for address in self._addresses:
+        for address in self.addresses:
             scheme, _, rest = address.partition(":")
             for connector in self._connectors.values():
                 if isinstance(connector, Notifies) and connector.scheme == scheme:

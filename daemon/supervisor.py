@@ -64,6 +64,7 @@ class Supervisor:
         self.states: dict[str, ServiceState] = {}
         self.reasons: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resumed = asyncio.Event()
 
     async def run(self, services: Mapping[str, Serve]) -> None:
         """Run all until cancelled. Raises Escalation (in an ExceptionGroup)."""
@@ -79,9 +80,14 @@ class Supervisor:
         if tasks:
             await asyncio.wait(tasks)
 
+    def resume(self) -> None:
+        """Try all parked services again: somebody may have acted."""
+        self._resumed.set()
+        self._resumed = asyncio.Event()
+
     async def supervise(self, name: str, serve: Serve) -> None:
-        """Run one service. Returns only when it is parked; raises Escalation, ConfigError,
-        WallError, OwnershipLost.
+        """Run one service until cancelled. Raises Escalation, ConfigError, WallError,
+        OwnershipLost.
         """
         policy, clock = self._policy, self._clock
         count, last, wait = 0.0, clock.monotonic(), policy.first_wait
@@ -96,7 +102,9 @@ class Supervisor:
             except AuthenticationFailed as error:
                 self.states[name], self.reasons[name] = ServiceState.PARKED, str(error)
                 log.error("service.parked", service=name, reason=str(error))  # noqa: TRY400
-                return
+                await self._resumed.wait()
+                log.info("service.resumed", service=name)
+                continue
             except Exception as error:  # noqa: BLE001 - the supervision boundary
                 failure = error
             now = clock.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -19,7 +20,12 @@ KEYS_DAYS = 30.0  # keys against duplicates are kept at least so long (SURFACE, 
 
 class Upkeep:
     def __init__(
-        self, *, ledger: Ledger, agents: Agents, clock: Clock, retention: RetentionTable
+        self,
+        *,
+        ledger: Ledger,
+        agents: Agents,
+        clock: Clock,
+        retention: Callable[[], RetentionTable],
     ) -> None:
         self._ledger = ledger
         self._agents = agents
@@ -33,7 +39,7 @@ class Upkeep:
             await self._clock.sleep(EVERY_SECONDS)
 
     async def once(self) -> None:
-        now, keep = self._clock.now(), self._retention
+        now, keep = self._clock.now(), self._retention()
         workspaces = await self._ledger.retain(
             records_before=now - keep.records_days * DAY_SECONDS,
             workspaces_before=now - keep.workspaces_days * DAY_SECONDS,

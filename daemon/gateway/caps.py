@@ -37,6 +37,10 @@ class Caps:
         self._spent = 0.0
         self._held = 0.0
 
+    def limit(self, per_turn: float | None, daily: float | None) -> None:
+        """Set other limits; what was spent stays spent."""
+        self._per_turn, self._daily = per_turn, daily
+
     async def load(self, spent_today: SpentToday) -> None:
         """Take over what was booked today before this process started. Raises LedgerError."""
         day = self._today()

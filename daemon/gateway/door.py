@@ -38,6 +38,9 @@ class Door:
         self._api_key = api_key
         self.calls: set[Call] = set()
 
+    def use_key(self, api_key: str) -> None:
+        self._api_key = api_key
+
     def server(self) -> web.Server:
         """A protocol factory for this door. A client that goes away cancels its request."""
         return _Server(

@@ -150,6 +150,18 @@ class ModelGateway:
             blocked=self.blocked() is not None,
         )
 
+    # --- what can change while it runs ----------------------------------------------------------
+
+    def limit(self, per_turn: float | None, daily: float | None) -> None:
+        """Other budgets, in US dollars, from the next call on."""
+        self._caps.limit(per_turn, daily)
+
+    def use_key(self, api_key: str) -> None:
+        """Another key of the API, from the next call on."""
+        self._api_key = api_key
+        if self._door is not None:
+            self._door.use_key(api_key)
+
     # --- the port -------------------------------------------------------------------------------
 
     def issue(self) -> str:

@@ -123,3 +123,18 @@ async def test_one_escalation_ends_all_services() -> None:
 def test_the_longest_wait_stays_below_the_blind_spot() -> None:
     policy = RestartPolicy()
     assert policy.max_wait < policy.blind_spot
+
+
+async def test_a_parked_service_runs_again_once_somebody_has_acted() -> None:
+    clock, supervisor = ManualClock(), Supervisor(ManualClock(), Metrics())
+    service = Failing(clock, lambda: AuthenticationFailed("bad token"), uptime=0, limit=2)
+    task = asyncio.create_task(supervisor.supervise("child", service))
+    for starts in (1, 2):
+        await clock.advance(1)
+        assert (service.starts, supervisor.states["child"]) == (starts, ServiceState.PARKED)
+        supervisor.resume()
+    await clock.advance(1)
+    assert (service.starts, supervisor.states["child"]) == (3, ServiceState.RUNNING)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

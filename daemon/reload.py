@@ -1,0 +1,71 @@
+"""SIGHUP: what of the configuration is taken up by a daemon that runs, and what waits for a start.
+
+Taken up is what can change without a conversation, a connection or a wall noticing. The rest keeps
+the value it has, and is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from daemon.config import Config
+from daemon.errors import ConfigError
+
+TAKEN_UP = frozenset(
+    {
+        "daemon.drain_seconds",
+        "daemon.log_level",
+        "daemon.notify",
+        "budgets.per_turn",
+        "budgets.daily",
+        "retention.workspaces_days",
+        "retention.records_days",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """`config` holds from now on. `taken` and `waiting` are keys that differ from what held."""
+
+    config: Config
+    taken: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def compare(running: Config, written: Config) -> Reload:
+    """What of a newly read configuration is taken up. Raises ConfigError where that part does not
+    go with the rest of the one that runs.
+    """
+    before, after = dict(_keys(running)), dict(_keys(written))
+    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
+    taken = tuple(key for key in changed if key in TAKEN_UP)
+    tables: dict[str, dict[str, object]] = {}
+    for key in taken:
+        table, _, name = key.partition(".")
+        tables.setdefault(table, {})[name] = after[key]
+    updated = {
+        table: getattr(running, table).model_copy(update=values) for table, values in tables.items()
+    }
+    fields = {name: getattr(running, name) for name in Config.model_fields}
+    try:
+        config = Config(**(fields | updated))
+    except ValidationError as error:
+        raise ConfigError(f"{', '.join(taken)}: {error.errors()[0]['msg']}") from error
+    return Reload(config, taken, tuple(key for key in changed if key not in TAKEN_UP))
+
+
+def _keys(value: BaseModel, where: str = "") -> Iterator[tuple[str, object]]:
+    """Every key with its table, as "daemon.log_level"; a secret counts by where it comes from."""
+    for name in type(value).model_fields:
+        key, child = f"{where}{name}", getattr(value, name)
+        if isinstance(child, Mapping):
+            for item, table in child.items():
+                yield from _keys(table, f"{key}.{item}.")
+        elif isinstance(child, BaseModel):
+            yield from _keys(child, f"{key}.")
+        else:
+            yield key, child
