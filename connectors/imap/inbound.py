@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 from connectors.imap.config import ImapTable
 from connectors.imap.mail import Mail, ReadMail
@@ -24,13 +22,11 @@ from daemon.model import (
     Priority,
     Sender,
     Trust,
-    Unreadable,
 )
 from daemon.ports import Intake
 
 MAX_NAMES = 30  # how many of a mail's ancestors are looked up, the nearest first
 MAX_REFERENCES = 800  # characters of the References of an answer
-MAX_RAW_BYTES = 256_000
 MAX_ATTACHMENTS = 50
 
 _SENT = "[A mail. Your answer is sent to its sender as it stands: plain text, without Markdown.]"
@@ -51,12 +47,9 @@ def read(
     table: ImapTable,
     operators: frozenset[str],
     known: KnownConversation | None,
-) -> Message | Ignored | Unreadable:
+) -> Message | Ignored:
     """`known` is a conversation that the mail refers to; whether it is joined is decided here."""
     parsed = mail.parsed
-    if parsed.broken:
-        reason = f"{parsed.broken}; its raw form: {mail.raw_path}"
-        return Unreadable(connector, mail.outside_id, reason, mail.raw_path.encode())
     author = author_of(parsed, table, operators)
     if author is None:
         return Ignored(connector, mail.outside_id, "R0: it names no author", mail.alternate_id)
@@ -89,16 +82,12 @@ def read(
     )
 
 
-def reader(connector: str, table: ImapTable, operators: frozenset[str], data_dir: Path) -> ReadMail:
+def reader(connector: str, table: ImapTable, operators: frozenset[str]) -> ReadMail:
     """The function that the mailbox hands each mail to."""
 
-    async def read_mail(mail: Mail, intake: Intake) -> Message | Ignored | Unreadable:
+    async def read_mail(mail: Mail, intake: Intake) -> Message | Ignored:
         known = await _conversation(connector, mail, table, operators, intake)
-        item = read(connector, mail, table, operators, known)
-        if isinstance(item, Unreadable):
-            head = await asyncio.to_thread(_head, data_dir / mail.raw_path)
-            return Unreadable(item.connector, item.outside_id, item.reason, head or item.raw)
-        return item
+        return read(connector, mail, table, operators, known)
 
     return read_mail
 
@@ -136,7 +125,7 @@ async def _conversation(
 ) -> KnownConversation | None:
     """The nearest ancestor's conversation that the author may join."""
     author = author_of(mail.parsed, table, operators)
-    if author is None or mail.parsed.broken:
+    if author is None:
         return None
     for name in ancestors(mail.parsed):
         known = await intake.find_conversation(connector, (name,))
@@ -232,12 +221,3 @@ def _attachments(parsed: Parsed) -> Iterator[Attachment]:
     for entry in parsed.attachments[:MAX_ATTACHMENTS]:
         name, media_type, size = entry
         yield Attachment(str(name) or "(no name)", str(media_type), int(size))
-
-
-def _head(path: Path) -> bytes:
-    """The beginning of a raw form, for `postroom dead`; empty where it cannot be read."""
-    try:
-        with path.open("rb") as raw:
-            return raw.read(MAX_RAW_BYTES)
-    except OSError:
-        return b""

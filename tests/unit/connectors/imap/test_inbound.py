@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from connectors.imap.inbound import ancestors, read, reader
 from connectors.imap.mail import Mail
-from connectors.imap.parse import Parsed
 from daemon.model import (
     ConversationId,
     Ignored,
     KnownConversation,
     Message,
     Trust,
-    Unreadable,
 )
 from tests.fakes import RecordingIntake
 from tests.mails import OPERATORS, fetched, proof, raw, table
@@ -119,20 +116,6 @@ def test_a_mail_that_was_too_large_says_so() -> None:
     got = read("support", large, table(), OPERATORS, None)
     assert isinstance(got, Message)
     assert "45000000 bytes" in got.text
-
-
-async def test_what_cannot_be_taken_apart_is_kept_with_its_raw_form(tmp_path: Path) -> None:
-    broken = fetched(raw())
-    broken = Mail(
-        broken.folder, broken.uidvalidity, broken.uid, broken.flags, 9, None,
-        Parsed(broken="it took too long"), "raw.eml", too_large=False,
-    )  # fmt: skip
-    (tmp_path / "raw.eml").write_bytes(b"odd bytes")
-    item = await reader("support", table(), OPERATORS, tmp_path)(broken, RecordingIntake())
-    assert isinstance(item, Unreadable)
-    assert item.raw == b"odd bytes"
-    assert "it took too long" in item.reason
-    assert "raw.eml" in item.reason
 
 
 def test_a_mail_without_an_author_is_ignored() -> None:
@@ -249,20 +232,20 @@ def test_the_nearest_ancestor_comes_first() -> None:
     )
 
 
-async def test_a_sender_finds_the_nearest_conversation_that_they_may_enter(tmp_path: Path) -> None:
+async def test_a_sender_finds_the_nearest_conversation_that_they_may_enter() -> None:
     """Bob answers a stranger's mail in his own thread: he stays in his."""
     his, theirs = conversation(Trust.MEMBER, "bob@example.com"), conversation(Trust.PUBLIC, "x@y.z")
     intake = RecordingIntake(conversations={"<b@example.com>": his, "<x@y.z>": theirs})
     data = raw(("In-Reply-To", "<x@y.z>"), ("References", "<b@example.com> <x@y.z>"))
-    item = await reader("support", table(), OPERATORS, tmp_path)(fetched(data), intake)
+    item = await reader("support", table(), OPERATORS)(fetched(data), intake)
     assert isinstance(item, Message)
     assert item.conversation == his.id
 
 
-async def test_a_subject_alone_joins_nothing(tmp_path: Path) -> None:
+async def test_a_subject_alone_joins_nothing() -> None:
     known = conversation(Trust.MEMBER, "bob@example.com")
     intake = RecordingIntake(conversations={"<other@example.com>": known})
-    read_mail = reader("support", table(), OPERATORS, tmp_path)
+    read_mail = reader("support", table(), OPERATORS)
     item = await read_mail(fetched(raw(subject="Re: Opening hours")), intake)
     assert isinstance(item, Message)
     assert item.conversation != known.id
