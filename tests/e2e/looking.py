@@ -58,5 +58,15 @@ def texts(slack: StandInSlack, channel: str, root: str) -> list[str]:
     return [post.text for post in slack.posts(channel, root)]
 
 
+def transcribed(daemon: DaemonProcess, *parts: str) -> bool:
+    """Whether a line of the CLI's transcripts holds all these parts. It writes some 0.1 s late."""
+    return any(
+        all(part in line for part in parts)
+        for path in files_below(daemon.data / "conversations")
+        if path.suffix == ".jsonl"
+        for line in path.read_text().splitlines()
+    )
+
+
 def files_below(path: Path) -> Iterator[Path]:
     yield from (found for found in path.rglob("*") if found.is_file() and not found.is_symlink())

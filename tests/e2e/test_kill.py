@@ -13,7 +13,7 @@ from daemon.demo.model import StandInModel
 from daemon.demo.process import DaemonProcess
 from daemon.demo.slack import StandInSlack
 from tests.e2e.conftest import NewDaemon
-from tests.e2e.looking import agents_of, eventually, files_below, identities, texts
+from tests.e2e.looking import agents_of, eventually, identities, texts, transcribed
 
 pytestmark = pytest.mark.e2e
 
@@ -31,16 +31,6 @@ def ledger_locked(daemon: DaemonProcess) -> Iterator[None]:
         yield
     finally:
         connection.close()
-
-
-def written(daemon: DaemonProcess, text: str) -> bool:
-    """Whether a transcript of the CLI holds an assistant's text."""
-    return any(
-        f'"text":"{text}"' in line and '"type":"assistant"' in line
-        for path in files_below(daemon.data / "conversations")
-        if path.suffix == ".jsonl"
-        for line in path.read_text().splitlines()
-    )
 
 
 class Story:
@@ -104,6 +94,7 @@ async def test_killed_in_a_tool_and_after_it(story: Story) -> None:
     after = story.model.hold("tidy up", tool_results=1)
     said = story.slack.mention(BEA, GENERAL, f"tidy up [[tool:Bash {note}]][[say:tidied]]")
     await after.arrived()
+    await eventually(lambda: transcribed(story.daemon, '"tool_result"'), "the result transcribed")
     await story.kill()
     after.release()
     assert (await story.slack.wait_for_answer(said, within=60)).text == "tidied"
@@ -132,7 +123,10 @@ async def test_killed_after_the_answer_and_before_its_end_is_written(story: Stor
     await gate.arrived()
     with ledger_locked(story.daemon):
         gate.release()
-        await eventually(lambda: written(story.daemon, "harvested"), "the answer in the transcript")
+        await eventually(
+            lambda: transcribed(story.daemon, '"assistant"', '"harvested"'),
+            "the answer transcribed",
+        )
         await story.daemon.kill()
     assert story.slack.posts() == []
     await story.daemon.start()
