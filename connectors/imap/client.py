@@ -39,7 +39,8 @@ class Limits:
     """How long each kind of command may take, in seconds (mail reference, section 4)."""
 
     connect: float = 15.0
-    command: float = 20.0
+    login: float = 20.0  # servers delay a refusal, Dovecot by up to 15 s
+    command: float = 25.0
     fetch: float = 60.0  # without a byte
     idle: float = 10.0  # for IDLE to be acknowledged, and DONE to be answered
 
@@ -101,7 +102,7 @@ class ImapClient:
         """Raises AuthenticationFailed where the server refuses user or password for good."""
         arguments = (lib.quoted(server.user), lib.quoted(server.password.reveal()))
         try:
-            await self._run(self._command("LOGIN", *arguments), self._limits.connect)
+            await self._run(self._command("LOGIN", *arguments), self._limits.login)
         except Refused as refused:
             text = str(refused)
             code = _CODE.search(text.encode())

@@ -55,7 +55,7 @@ def _responses(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _tokens(response: list[Chunk]) -> Iterator[object]:
-    """ "(" and ")" as they are, a quoted string or a literal as a bytearray, an atom as bytes."""
+    """Parentheses as str, a quoted string or a literal as a bytearray, an atom as bytes."""
     for chunk in response:
         if isinstance(chunk, bytearray):
             yield chunk

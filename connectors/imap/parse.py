@@ -14,10 +14,11 @@ import re
 from dataclasses import dataclass, field
 from email.message import Message as Mime
 from email.utils import getaddresses
+from functools import partial
 from typing import Any
 
 from connectors.imap.cleaning import clean, decode, header
-from connectors.imap.html import to_text
+from connectors.imap.hypertext import to_text
 
 MAX_DEPTH, MAX_PARTS, MAX_ADDRESSES = 50, 500, 500
 MAX_FIELDS, MAX_FIELD = 50, 30_000  # fields of one name, characters of one field
@@ -29,13 +30,16 @@ _WANTED = (
     *("x-auto-response-suppress", "x-autoreply", "x-autorespond", "feedback-id"),
     *("authentication-results", "list-id"),
 )
+# What another server vouches for. Decoded, or without its hidden characters, a forged field could
+# come to look like one that the server strips from foreign mail.
+_AS_WRITTEN = ("authentication-results",)
 _ADDRESSED = ("from", "reply-to", "to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,300}>")
 _ADDR_SPEC = re.compile(r"[^\s@<>()\[\],;:\"\\]{1,64}@[^\s@<>()\[\],;:\"\\]{1,253}")
 # What changes on the way of one and the same mail is no part of its identity.
 _TRANSIT = re.compile(
-    rb"(?im)^(?:received|return-path|delivered-to|x-[^:\s]*|arc-[^:\s]*|authentication-results)[ \t]*:"
-    rb".*(?:\n[ \t].*)*\n?"
+    rb"(?im)^(?:received|return-path|delivered-to|x-[^:\s]*|arc-[^:\s]*|authentication-results)"
+    rb"[ \t]*:.*(?:\n[ \t].*)*\n?"
 )
 
 
@@ -104,7 +108,8 @@ def _fields(mime: Mime[Any, Any]) -> dict[str, list[str]]:
 def _read_headers(fields: dict[str, list[str]], out: Parsed, flags: set[str]) -> None:
     for name in _WANTED:
         if name in fields:
-            out.headers[name] = [header(value, flags) for value in fields[name]]
+            read = _as_written if name in _AS_WRITTEN else partial(header, flags=flags)
+            out.headers[name] = [read(value) for value in fields[name]]
     for name in _ADDRESSED:
         found = _addresses(fields.get(name, []), flags)
         if found:
@@ -114,6 +119,11 @@ def _read_headers(fields: dict[str, list[str]], out: Parsed, flags: set[str]) ->
     out.references = _ids(fields, "references")[-100:]
     out.list_fields = sorted(name[:50] for name in fields if name.startswith("list-"))[:20]
     out.one_author = _one_author(fields.get("from", []), out)
+
+
+def _as_written(value: str) -> str:
+    """On one line, its words not decoded; what is not ASCII becomes a question mark."""
+    return " ".join(value.encode("ascii", "replace").decode().split())
 
 
 def _ids(fields: dict[str, list[str]], name: str) -> list[str]:
@@ -171,9 +181,8 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
             stack += [(child, depth + 1) for child in reversed(part.get_payload())]
             continue
         try:
-            room -= _read_part(
-                part, kind, plain if kind == "text/plain" else html, out, flags, room
-            )
+            texts = plain if kind == "text/plain" else html
+            room -= _read_part(part, kind, texts, out, flags=flags, room=room)
         except Exception:  # noqa: BLE001 - foreign bytes: the other parts still count
             flags.add("part")
     _choose(plain, html, out, flags)
@@ -188,7 +197,7 @@ _REPORTS = (
 
 
 def _read_part(
-    part: Any, kind: str, texts: list[str], out: Parsed, flags: set[str], room: int
+    part: Any, kind: str, texts: list[str], out: Parsed, *, flags: set[str], room: int
 ) -> int:
     """Returns how many characters of text it took."""
     name = part.get_filename()

@@ -1,0 +1,295 @@
+"""One mailbox, heard over two connections: one watches, the other does all the work.
+
+No command may queue behind an IDLE that nobody answers (measured): hence two. Each belongs to one
+task. Any fault ends both; the supervisor starts them again after the wait that is asked for here.
+"""
+# ruff: noqa: A005 - a mailbox is what it is, and imports are absolute
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from connectors.imap.backoff import BackOff
+from connectors.imap.catchup import CatchUp
+from connectors.imap.client import ConnectionLost, ImapClient, Limits, Refused
+from connectors.imap.config import ImapTable
+from connectors.imap.connecting import NotReached, connect
+from connectors.imap.folders import special_folder
+from connectors.imap.jobs import Jobs
+from connectors.imap.mail import ReadMail
+from connectors.imap.parsing import Parsing, ParsingTimes
+from connectors.imap.rawstore import RawStore
+from daemon.clock import Clock
+from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
+from daemon.ports import Intake
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+PROVEN_SECONDS = 60.0  # SURFACE: an answered probe on the watching connection within this
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `idle` and `poll` keep a silent peer from being taken for a quiet one: with the
+    limit on an answer they stay below PROVEN_SECONDS.
+    """
+
+    idle: float = 45.0
+    poll: float = 15.0  # where the server has no IDLE
+    reconcile: float = 900.0
+    first_pause: float = 0.5  # when intake takes nothing
+    last_pause: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known to work, by ages in seconds; None: not on the connections of now."""
+
+    state: str
+    trouble: str
+    searched_age: float | None
+    probe_age: float | None
+    registered: int
+    uid: int
+
+    @property
+    def ready(self) -> bool:
+        """SURFACE, `/readyz`."""
+        answered = self.probe_age is not None and self.probe_age < PROVEN_SECONDS
+        return answered and self.searched_age is not None
+
+
+class Mailbox:
+    """A mailbox's way in, and its connection for other work. `tls` is for tests of certificates."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        table: ImapTable,
+        clock: Clock,
+        data_dir: Path,
+        read: ReadMail,
+        timing: Timing | None = None,
+        limits: Limits | None = None,
+        parsing: ParsingTimes | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._name = name
+        self._table = table
+        self._clock = clock
+        self._timing = timing or Timing()
+        self._limits = limits or Limits()
+        self._tls = tls
+        self._store = RawStore(data_dir, name)
+        self._parsing = Parsing(parsing)
+        self._catchup = CatchUp(
+            name=name,
+            folder=table.folder,
+            store=self._store,
+            parsing=self._parsing,
+            read=read,
+            clock=clock,
+            searched=self._searched,
+        )
+        self._backoff = BackOff()
+        self._bell = asyncio.Event()  # something may be new, or wants to be done
+        self._jobs = Jobs(self._bell)
+        self._alone = asyncio.Lock()
+        self._at_rest = True  # `run` has not begun, or has been told to end
+        self._specials: dict[str, str] = {}
+        self._state = "starting"
+        self._trouble = ""
+        self._searched_at: float | None = None
+        self._probed_at: float | None = None
+        self._ready: Callable[[], None] | None = None
+
+    # --- life
+
+    async def run(self, intake: Intake, ready: Callable[[], None]) -> None:
+        """Until cancelled. Calls `ready` once both connections have proven alive. Raises
+        Unavailable, with how long to wait, and AuthenticationFailed.
+        """
+        self._ready, self._at_rest = ready, False
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        cancels = task.cancelling()
+        try:
+            await asyncio.to_thread(self._store.begin)
+            async with asyncio.TaskGroup() as group:
+                await self._serve(group, intake)
+        except asyncio.CancelledError:
+            self._state, self._at_rest = "stopped", True
+            raise
+        except BaseExceptionGroup as failures:
+            if task.cancelling() > cancels:  # the group forgets it for a fault on the way out
+                self._state, self._at_rest = "stopped", True
+                raise asyncio.CancelledError from None
+            raise self._judged(failures) from None
+        finally:
+            self._searched_at = self._probed_at = None
+            await self._parsing.close()
+
+    def _judged(self, failures: BaseExceptionGroup[BaseException]) -> BaseException:
+        """The one failure that the supervisor can act upon."""
+        found = _leaves(failures)
+        error = next((each for each in found if isinstance(each, AuthenticationFailed)), found[0])
+        self._trouble = str(error)
+        if isinstance(error, AuthenticationFailed):
+            self._state = "parked"
+            self._jobs.close(self._trouble)
+        if not isinstance(error, Unavailable | Refused):
+            return error
+        self._state = "waiting"
+        reached = not isinstance(error, NotReached)
+        wait = self._backoff.failed(self._clock.monotonic(), reached=reached)
+        return Unavailable(str(error), retry_after=wait)
+
+    async def _serve(self, group: asyncio.TaskGroup, intake: Intake) -> None:
+        """The working connection. The watching one follows: a wrong password is tried once."""
+        self._state = "connecting"
+        async with self._connected() as client:
+            group.create_task(self._watch(), name=f"{self._name} watch")
+            self._jobs.closed = ""
+            try:
+                await self._work(client, intake)
+            finally:
+                self._jobs.close("the mailbox is not connected")
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[ImapClient]:
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        client = await connect(self._table.imap, self._tls, self._limits)
+        try:
+            yield client
+        finally:
+            client.abort()
+
+    # --- the working connection
+
+    async def _work(self, client: ImapClient, intake: Intake) -> None:
+        loop = asyncio.get_running_loop()
+        reconcile_at = loop.time() + self._timing.reconcile
+        pause, entered = 0.0, False
+
+        async def between() -> None:
+            await self._jobs.carry_out(client, self._table.folder)
+
+        while True:
+            self._bell.clear()
+            await between()
+            try:
+                if not entered or client.folder != self._table.folder:
+                    await self._catchup.enter(client, intake)
+                    entered = True
+                await self._catchup.look(client, intake, between)
+                if loop.time() >= reconcile_at:
+                    await self._catchup.reconcile(client, intake, between)
+                    reconcile_at = loop.time() + self._timing.reconcile
+            except ConnectionLost:
+                raise
+            except (LedgerError, Unavailable, OSError) as error:
+                # The connection is good, and the mail stays where it is: a full disk, a drain.
+                log.warning("mail.not_registered", connector=self._name, reason=str(error))
+                pause = min(max(2 * pause, self._timing.first_pause), self._timing.last_pause)
+                self._trouble = "mail cannot be registered now"
+                await asyncio.sleep(pause)
+                continue
+            pause, self._trouble = 0.0, ""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(reconcile_at):
+                    await self._bell.wait()
+
+    # --- the watching connection
+
+    async def _watch(self) -> None:
+        async with self._connected() as client:
+            await client.select(self._table.folder, read_only=True)
+            await client.search("UID", "*")
+            self._state = "watching" if client.can_idle else "polling"
+            self._probed()
+            self._bell.set()  # for what came before this connection could tell
+            while True:
+                await self._wait_for_news(client)
+                await client.noop()
+                self._probed()
+                self._bell.set()
+
+    async def _wait_for_news(self, client: ImapClient) -> None:
+        if client.can_idle and self._state == "watching":
+            try:
+                await client.idle(self._timing.idle, self._bell.set)
+            except Refused as refused:
+                log.warning("mailbox.idle_refused", connector=self._name, reason=str(refused))
+                self._state = "polling"
+        else:
+            await asyncio.sleep(self._timing.poll)
+
+    # --- proof
+
+    def proof(self) -> Proof:
+        now = self._clock.monotonic()
+        return Proof(
+            state=self._state,
+            trouble=self._trouble,
+            searched_age=None if self._searched_at is None else now - self._searched_at,
+            probe_age=None if self._probed_at is None else now - self._probed_at,
+            registered=self._catchup.registered,
+            uid=self._catchup.cursor.uid,
+        )
+
+    def _searched(self) -> None:
+        self._searched_at = self._clock.monotonic()
+        self._tell_ready()
+
+    def _probed(self) -> None:
+        self._probed_at = self._clock.monotonic()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        if self._ready is not None and self.proof().ready:
+            self._backoff.proven()
+            ready, self._ready = self._ready, None
+            ready()
+
+    # --- other work
+
+    async def work(self, job: Callable[[ImapClient], Awaitable[T]]) -> T:
+        """Run a job on the working connection, between two fetches; the mailbox's folder is
+        selected when it begins, and it may select another. Raises Unavailable, and what the job
+        raises.
+
+        Once `run` has been told to end (a drain: the last answers are still carried out), the job
+        gets a connection of its own. Raises AuthenticationFailed then, too.
+        """
+        if not self._at_rest:
+            return await self._jobs.put(job)
+        async with self._alone, self._connected() as client:
+            await client.select(self._table.folder)
+            result = await job(client)
+            await client.close()
+            return result
+
+    async def special(self, use: str) -> str:
+        """The folder for "Drafts" or "Sent". Not within a job: `folders.special_folder` is."""
+        if use not in self._specials:
+            self._specials[use] = await self.work(lambda client: special_folder(client, use))
+        return self._specials[use]
+
+
+def _leaves(failures: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in failures.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
