@@ -286,11 +286,15 @@ class Daemon:
             outbox=self.ledger,
             data_dir=self._data_dir,
             operators=self.config.trust.operators,
+            tell=self._tell_people,
         )
         return {
             name: load(table.kind).build(name, table, around)
             for name, table in self.config.connectors.items()
         }
+
+    async def _tell_people(self, key: str, text: str) -> None:
+        await self.notifier.tell(key, text)  # which is built later, as it knows the connectors
 
     def _build_flow(self, agents: Agents) -> _Flow:
         config = self.config

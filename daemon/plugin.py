@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,18 +24,25 @@ class ConnectorTable(BaseModel):
     kind: str
 
 
+async def nobody(_key: str, _text: str) -> None:
+    """Tells nobody: where no daemon runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the daemon gives a connector when it builds it.
 
     `operators` are the entries of `trust.operators`, as written ("slack:T1:U1", "mail:a@b").
     `data_dir` is where raw forms may be kept, in a folder of the connector's own name.
+    `tell(key, text)` tells the people of `daemon.notify`, once for a key; it never raises, and is
+    not for the time before `run`.
     """
 
     clock: Clock
     outbox: Outbox
     data_dir: Path
     operators: frozenset[str]
+    tell: Callable[[str, str], Awaitable[None]] = nobody
 
 
 @dataclass(frozen=True, slots=True)
