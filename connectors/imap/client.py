@@ -83,6 +83,12 @@ class ImapClient:
     def last_byte_at(self) -> float:
         return self._protocol.last_byte_at
 
+    @property
+    def tls(self) -> str | None:
+        """The version of TLS that is spoken."""
+        spoken = self._protocol.transport and self._protocol.transport.get_extra_info("ssl_object")
+        return spoken.version() if spoken else None
+
     def has(self, capability: str) -> bool:
         return capability in self._protocol.capabilities
 
