@@ -182,6 +182,8 @@ def _read(ask: Ask) -> Plan:
 
 
 def _quote(text: str) -> str:
-    """The first lines of a tool's result, without the line numbers that Read puts before them."""
-    lines = [re.sub(r"^\s*\d+(?:→|\t)", "", line) for line in text.splitlines()[:20]]
-    return "\n".join(f"> {line}" for line in lines)
+    """The first lines of a tool's result, without the line numbers that Read puts before them. It
+    numbers an empty last line, too; that one is left out.
+    """
+    lines = [re.sub(r"^\s*\d+(?:→|\t|$)", "", line) for line in text.splitlines()[:20]]
+    return "\n".join(f"> {line}" for line in lines).removesuffix("\n> ")

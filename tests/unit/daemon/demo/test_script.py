@@ -139,6 +139,13 @@ def test_the_colleague_writes_a_file_in_its_folder() -> None:
     )
 
 
+def test_the_colleague_shows_a_files_lines_as_they_are() -> None:
+    prompt = user("read notes.txt to me")
+    shown = "     1\t12 chairs\n     2\t\n     3\t4 tables\n     4\t"
+    body = asked(prompt, assistant(""), user(result(shown)), tools=("Read",))
+    assert colleague(body).text == "This is in notes.txt:\n\n> 12 chairs\n> \n> 4 tables"
+
+
 def test_the_colleague_says_which_tool_it_lacks() -> None:
     reply = colleague(asked(user("count the words in 'a b'"), tools=()))
     assert not reply.calls
