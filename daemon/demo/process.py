@@ -87,6 +87,11 @@ class DaemonProcess:
         assert self._process is not None  # noqa: S101 - it was started
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and is gone."""
+        return self._process is not None and self._process.returncode is not None
+
     async def start(self, *, ready: bool = True, within: float = 60) -> Self:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -98,6 +103,7 @@ class DaemonProcess:
                 stderr=log,
                 env=self.environ,
                 cwd=self.root,
+                start_new_session=True,  # a terminal's Ctrl-C is for whoever started us
             )
         if ready:
             await self.until_ready(within)
@@ -112,7 +118,7 @@ class DaemonProcess:
         seen: Any = None
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < deadline:
-                if self._process is not None and self._process.returncode is not None:
+                if self.ended:
                     raise DaemonTrouble(f"the daemon ended: {self.tail()}")
                 try:
                     async with session.get(f"http://127.0.0.1:{self.port}{path}") as answer:
@@ -172,7 +178,11 @@ class DaemonProcess:
         return "\n".join(self.log.read_text().splitlines()[-lines:])
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        try:
+            return await self.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
 
     async def __aexit__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Self
 
 from daemon.demo.mail.imap import ImapServer
@@ -64,6 +64,10 @@ class StandInMail:
     async def put(self, address: str, raw: bytes, folder: str = "INBOX") -> Letter:
         """Any bytes at all, as they are."""
         return await self._imap.put(address, folder, raw)
+
+    @property
+    def addresses(self) -> Collection[str]:
+        return self._imap.addresses
 
     async def letters(self, address: str, folder: str = "INBOX") -> list[Letter]:
         """What lies in a folder, oldest first. Raises KeyError: there is no such folder."""

@@ -1,0 +1,183 @@
+"""`postroom demo`: sets the stage, plays the day on it, then lets the person at the terminal in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from daemon.demo.board import Board
+from daemon.demo.keyboard import Keyboard
+from daemon.demo.process import DaemonTrouble
+from daemon.demo.screen import LABEL, LIVE_LABEL, Lines, LiveBoard
+from daemon.errors import ConfigError, NotReachable
+
+try:
+    from daemon.demo.day import SCENES, Set
+    from daemon.demo.people import People
+    from daemon.demo.stage import LIVE_DAILY, LIVE_PER_TURN, RealModel, Stage, set_up
+    from daemon.demo.talk import Talk, Talking
+    from daemon.demo.watch import Screen, Watch
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] not in {"pymap", "aiosmtpd"}:
+        raise
+    raise NotReachable(
+        f"the demo's mail stand-in needs the package {missing.name}: "
+        "run `make setup`, or `pip install 'postroom[demo]'`"
+    ) from None
+
+BEAT_SECONDS = 0.8  # between scenes, in a terminal: so that people can read
+EXIT_FINE, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 130
+
+
+async def play(*, once: bool, live: bool, port: int, real: RealModel | None = None) -> int:
+    """The demo; 0 only where every message of the day ended as it should.
+
+    `real` takes the place of Anthropic's own address and of the environment's key. Raises
+    ConfigError, NotReachable.
+    """
+    console = Console()
+    if live and real is None:
+        real = _real_model(os.environ)
+    if live and not _agreed(console):
+        return EXIT_MISSING
+    _check_port(port)
+    show = Show(console, once=once, port=port, real=real if live else None)
+    with _ending_on_signals():
+        try:
+            return await show.run()
+        except asyncio.CancelledError:
+            console.print("\nended")
+            return EXIT_FINE if show.talking else EXIT_INTERRUPTED
+        except DaemonTrouble as trouble:
+            console.print(Text(f"\ndemo: {trouble}", style="red"))
+            return EXIT_MISSING
+
+
+class Show:
+    """One demo, from setting up to cleaning up."""
+
+    def __init__(self, console: Console, *, once: bool, port: int, real: RealModel | None) -> None:
+        self._console, self._once, self._port, self._real = console, once, port, real
+        self._board = Board()
+        self.talking = False
+
+    async def run(self) -> int:
+        """Raises DaemonTrouble; cancelled, it takes everything down in good order."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="postroom-demo-") as root:
+                async with AsyncExitStack() as stack:
+                    return await self._perform(stack, Path(root))
+        except BaseExceptionGroup as failures:  # of the task group: what failed first, says it
+            raise failures.exceptions[0] from None
+
+    async def _perform(self, stack: AsyncExitStack, root: Path) -> int:
+        with self._screen() as screen:
+            screen.title("Starting the daemon: its ledger opens, its walls are proven")
+            stage = await stack.enter_async_context(set_up(root, self._port, self._real))
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            watch = Watch(stage, self._board, screen)
+            watching = group.create_task(watch.run(), name="watch")
+            people = People(stage, self._board, watch)
+            for scene in SCENES:
+                screen.title(scene.__doc__ or scene.__name__)
+                await scene(Set(people, stage, screen))
+                await asyncio.sleep(BEAT_SECONDS if self._console.is_terminal else 0)
+        code = await self._judge(stage)
+        if not self._once and code == EXIT_FINE:
+            await self._let_in(stage, people, watch)
+        watching.cancel()
+        return code
+
+    @contextmanager
+    def _screen(self) -> Iterator[Screen]:
+        label = LIVE_LABEL if self._real else LABEL
+        if not self._console.is_terminal:
+            yield Lines(self._console, self._board, label)
+            return
+        screen = LiveBoard(self._console, self._board, label)
+        try:
+            yield screen
+        finally:
+            screen.end()
+
+    async def _judge(self, stage: Stage) -> int:
+        """Say how the day ended: by the daemon's traces, and by what lies outside."""
+        missing = [*self._board.missing(), *self._board.unaccounted(await stage.outside())]
+        if not missing:
+            self._console.print(Text(f"\n{self._board.summary(stage.deaths)}", style="bold green"))
+            return EXIT_FINE
+        lines = "\n".join(["\nThe day did not end as it should:", *missing])
+        self._console.print(Text(lines, style="bold red"))
+        self._console.print(Text(f"\nThe end of the daemon's log:\n{stage.daemon.tail()}"))
+        return EXIT_MISSING
+
+    async def _let_in(self, stage: Stage, people: People, watch: Watch) -> None:
+        self.talking = True
+        self._console.print(
+            f"\nThe daemon stays up for you. From another shell:\n"
+            f"  {stage.daemon.command[-2]} status -c {stage.daemon.config}\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+        with Keyboard.opened(self._console) as keyboard:
+            watch.screen = Talking(keyboard, self._board)
+            await Talk(people, stage, self._board, keyboard, watch.screen).run()
+
+
+def _real_model(environ: Mapping[str, str]) -> RealModel:
+    key = environ.get("ANTHROPIC_API_KEY", "").strip()
+    if not key:
+        raise ConfigError("--live asks the real model: set ANTHROPIC_API_KEY, or leave --live out")
+    return RealModel(key)
+
+
+def _agreed(console: Console) -> bool:
+    """Say what it will cost at most; where somebody is there to answer, ask."""
+    console.print(
+        f"The real model is asked, with your key. It costs at most ${LIVE_DAILY:.2f} in all and "
+        f"${LIVE_PER_TURN:.2f} a turn: the daemon's gateway lets nothing pass beyond that."
+    )
+    return not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise NotReachable(
+                f"--port {port}: {error.strerror}; give another, or leave it out"
+            ) from error
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """The first of these signals ends the demo in good order; later ones find it ending already."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        if not asked and task is not None:
+            asked = True
+            task.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
