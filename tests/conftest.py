@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-pytest_plugins = ["tests.missing"]
+pytest_plugins = ["tests.missing", "tests.dovecot"]
 
 AMBIENT = ("ANTHROPIC_", "CLAUDE")
 

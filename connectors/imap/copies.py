@@ -1,0 +1,127 @@
+"""Mails that the SMTP server has taken, until a copy of each is in Sent.
+
+A mail is written down here the moment the server says 250, before its effect is marked as sent:
+what a crash leaves in `sending` is then known to have gone out, and its copy is still filed.
+Without this only the seconds between 250 and the disk are left in which nobody can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from connectors.imap.client import Refused
+from daemon.clock import Clock
+from daemon.errors import Unavailable
+from daemon.model import EffectId
+
+log = structlog.get_logger()
+
+# A server that files copies by itself has done so by then: ours would be the second.
+AFTER_SECONDS = 20.0
+AGAIN_SECONDS = 60.0
+PATIENCE_SECONDS = 2 * 86400.0  # a copy that nobody takes is given up, as a mail would be
+
+
+class Files(Protocol):
+    """Who puts a copy into Sent (filing.py). Raises Unavailable, Refused."""
+
+    async def file_copy(self, message_id: str, raw: bytes) -> None: ...
+
+
+class Copies:
+    """One file a mail, named by its effect, in a folder of the data directory."""
+
+    def __init__(
+        self,
+        folder: Path,
+        filing: Files,
+        clock: Clock,
+        *,
+        after: float = AFTER_SECONDS,
+        again: float = AGAIN_SECONDS,
+    ) -> None:
+        self._folder = folder
+        self._filing = filing
+        self._clock = clock
+        self._after, self._again = after, again
+        self._more = asyncio.Event()
+        self.waiting = 0
+        self.trouble = ""
+
+    async def keep(self, effect: EffectId, message_id: str, raw: bytes) -> None:
+        """Write a mail down that has just been taken. On the disk when it returns. Raises OSError.
+
+        Runs to its end even when its caller is cancelled.
+        """
+        await asyncio.shield(asyncio.to_thread(_write, self._path(effect), message_id, raw))
+        self._more.set()
+
+    async def has(self, effect: EffectId) -> bool:
+        return await asyncio.to_thread(self._path(effect).exists)
+
+    async def run(self) -> None:
+        """File the copies, until cancelled."""
+        while True:
+            self._more.clear()
+            found = await asyncio.to_thread(self._list)
+            self.waiting = len(found)
+            if not found:
+                self.trouble = ""
+                await self._more.wait()
+                continue
+            await self._clock.sleep(self._again if self.trouble else self._after)
+            await self._file(found)
+
+    async def _file(self, paths: list[Path]) -> None:
+        self.trouble = ""
+        for path in paths:
+            message_id, raw, kept_at = await asyncio.to_thread(_read, path)
+            try:
+                if message_id:
+                    await self._filing.file_copy(message_id, raw)
+            except (Unavailable, Refused) as error:
+                # The mail itself has gone out; only its copy waits, and is looked for again.
+                self.trouble = f"no copy in Sent: {error}"
+                log.warning("copy.not_filed", effect=path.stem, reason=str(error))
+                if self._clock.now() - kept_at < PATIENCE_SECONDS:
+                    return
+                log.error("copy.given_up", effect=path.stem)  # noqa: TRY400 - the line above says why
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    def _path(self, effect: EffectId) -> Path:
+        return self._folder / f"{effect}.sent"
+
+    def _list(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(self._folder.glob("*.sent"))
+        return []
+
+
+def _write(path: Path, message_id: str, raw: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(".part")
+    with draft.open("wb") as file:
+        file.write(f"{message_id}\n".encode() + raw)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read(path: Path) -> tuple[str, bytes, float]:
+    """Message-ID, mail, and when it was kept. Empty where somebody has taken the file away."""
+    try:
+        message_id, _, raw = path.read_bytes().partition(b"\n")
+        return message_id.decode("ascii", "replace"), raw, path.stat().st_mtime
+    except OSError:
+        return "", b"", 0.0
