@@ -15,9 +15,10 @@ from tests.chaos.mails import Hold
 from tests.chaos.plan import Aim, Life, Plan
 from tests.chaos.stage import Stage
 
-TOO_MANY = 60  # waiting messages: then the next kill comes only after some are answered
+TOO_MANY = 60  # messages in hand: then the next kill comes only after half of them are done
 CATCH_UP_SECONDS = 60.0
 AIM_SECONDS = 15.0
+READY_SECONDS = 60.0
 STILL_LOOKS = 8  # half a second apart: what would come twice has its chance to come
 LOG_EVENTS: dict[Aim, str] = {
     "start": "daemon.started",
@@ -50,8 +51,12 @@ async def carry_out(plan: Plan, stage: Stage, *, quiet: float) -> Record:
     record, began = Record(), time.monotonic()
     speaking: asyncio.Task[None] | None = None
     rng = random.Random(plan.seed)
+    # What lay in a mailbox before the first start is old mail, and not answered: nobody writes yet.
+    await stage.victim.start()
+    await stage.victim.until_ready(READY_SECONDS)
     for life in plan.lives:
-        await stage.victim.start()
+        if not stage.victim.running:
+            await stage.victim.start()
         if speaking is not None:
             await speaking
         speaking = asyncio.create_task(_speak(stage, life))
@@ -102,12 +107,12 @@ async def _hurt(stage: Stage, life: Life, record: Record, rng: random.Random) ->
 
 
 async def _catch_up(stage: Stage, record: Record) -> None:
-    if stage.backlog() <= TOO_MANY:
+    if stage.load() <= TOO_MANY:
         return
     record.catch_ups += 1
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while stage.backlog() > TOO_MANY // 2 and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
+    while stage.load() > TOO_MANY // 2 and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
 
 
 async def _aim(stage: Stage, life: Life) -> str:
@@ -136,8 +141,11 @@ async def _event(stage: Stage, aim: Aim) -> bool:
                 )
             case "mail refused" | "mail taken":
                 await _mail(stage, "taken" if aim == "mail taken" else "refused")
-            case "asked":
-                await model.requests(count=len(model.journal) + 1, seconds=AIM_SECONDS)
+            case "asked" | "answered":
+                count = len(model.journal) + 1
+                request = (await model.requests(count=count, seconds=AIM_SECONDS))[-1]
+                if aim == "answered":
+                    await asyncio.wait_for(request.ended.wait(), AIM_SECONDS)
             case _:
                 await _post(stage, performed=aim == "after post")
         return True

@@ -87,7 +87,7 @@ def write_the_answer_apart() -> None:
 
     async def apart(self: SqliteLedger, turn: TurnId, ending: Ending) -> bool:
         ended = await end_turn(self, turn, replace(ending, effects=()))
-        await asyncio.sleep(GAP_SECONDS)
+        await asyncio.sleep(2 * GAP_SECONDS)
         await self.add_effects(ending.effects)
         return ended
 
@@ -133,7 +133,7 @@ MUTANTS = {
         "a turn's end and its answer are two transactions",
         write_the_answer_apart,
         frozenset({"lost"}),
-        ("asked",),
+        ("answered",),
     ),
     "newest-first": Mutant(
         "a conversation's newest message is taken first",

@@ -11,8 +11,8 @@ Trouble = Literal[
     "", "twice", "again", "ack lost", "edited", "two gestures", "post lost", "limited"
 ]
 Aim = Literal[
-    "any", "start", "recovered", "acked", "registered", "claimed", "asked", "finished",
-    "before post", "after post", "sent", "mail refused", "mail taken",
+    "any", "start", "recovered", "acked", "registered", "claimed", "asked", "answered",
+    "finished", "before post", "after post", "sent", "mail refused", "mail taken",
 ]  # fmt: skip
 
 AT_ONCE = 7  # conversations that people write in at the same time
@@ -108,7 +108,7 @@ def _life(says: tuple[Say, ...], size: Size, rng: random.Random) -> Life:
     wait = rng.uniform(0.2, 2 * size.life) if aim == "any" else rng.uniform(0.0, size.life)
     if aim in ("start", "recovered"):
         wait = 0.0
-    late = {"start": 1.5, "asked": 0.4}.get(aim, 0.05)
+    late = {"start": 1.5, "asked": 0.4, "answered": 0.3}.get(aim, 0.05)
     jitter = rng.choice((0.0, rng.uniform(0.0, late), rng.uniform(0.0, late)))
     return Life(
         says,
@@ -122,7 +122,7 @@ def _life(says: tuple[Say, ...], size: Size, rng: random.Random) -> Life:
 
 def _aim(size: Size, rng: random.Random) -> Aim:
     aims: tuple[Aim, ...] = (
-        "start", "recovered", "acked", "registered", "claimed", "asked", "finished",
+        "start", "recovered", "acked", "registered", "claimed", "asked", "answered", "finished",
         "before post", "after post", "sent",
     )  # fmt: skip
     if size.mail:

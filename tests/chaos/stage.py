@@ -29,11 +29,11 @@ KEY = "sk-ant-stand-in-key-of-the-chaos-run"
 OPERATORS = "C9000"  # where the daemon tells people what needs them
 COMMAND = (str(Path(sys.executable).with_name("postroom")),)
 TREE = Path(__file__).parents[2]  # the daemon of the tree that this file stands in
-UNDONE = (
-    "select count(*) from inbox where state in ('waiting', 'unidentified')",
-    "select count(*) from turn where state in ('queued', 'running')",
-    "select count(*) from outbox where state in ('staged', 'pending', 'sending')",
+LOAD = (
+    "select count(*) from inbox where state in ('waiting', 'unidentified') "
+    "or turn in (select id from turn where state in ('queued', 'running'))"
 )
+OUTBOX = "select count(*) from outbox where state in ('staged', 'pending', 'sending')"
 MARK = re.compile(r"mark-\d{5}[a-z]?")
 # As Slack's, but quicker: a run is not to wait a minute for each event that a death left unacked.
 DELIVERING = Delivering(
@@ -78,9 +78,13 @@ class Stage:
         given_up = {entry["event_id"] for entry in self.slack.journal.of("gave_up")}
         return len(events - given_up - self.slack.deliveries.acked.keys())
 
+    def load(self) -> int:
+        """How many messages wait or are worked on, by the ledger: no part of any verdict."""
+        return int(read_ledger(self.root / "data", LOAD))
+
     def undone(self) -> int:
-        """How much the daemon still has to do, by its ledger: no part of any verdict."""
-        return sum(read_ledger(self.root / "data", query) for query in UNDONE)
+        """The same with all that the outbox still holds: how much the daemon has to do."""
+        return self.load() + int(read_ledger(self.root / "data", OUTBOX))
 
     # --- what people do
 
@@ -240,7 +244,11 @@ def _victim(
         **(mails.environ() if mails else {}),
     }
     return Victim(
-        (*command, "run", "-c", str(config)), log=root / "daemon.log", environ=environ, cwd=root
+        (*command, "run", "-c", str(config)),
+        log=root / "daemon.log",
+        environ=environ,
+        cwd=root,
+        connectors=2 if mails else 1,
     )
 
 

@@ -22,15 +22,23 @@ class Victim:
     """One data directory, one process at a time. All that it logs goes to `log`."""
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, environ: Mapping[str, str], cwd: Path
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environ: Mapping[str, str],
+        cwd: Path,
+        connectors: int,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.recovered: Counter[str] = Counter()  # outcomes of turns that a death cut off
-        self.ready_after: list[float] = []  # seconds from the start of the process
+        self.ready_after: list[float] = []  # seconds from a start until all connectors are proven
         self._command = tuple(command)
         self._environ = dict(environ)
         self._cwd = cwd
         self._log = log.open("ab")
+        self._connectors = connectors
+        self._ready = 0
         self._process: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
         self._started = 0.0
@@ -41,7 +49,7 @@ class Victim:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        self._started = time.monotonic()
+        self._started, self._ready = time.monotonic(), 0
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -68,6 +76,11 @@ class Victim:
             async with asyncio.timeout(within), self._heard:
                 await self._heard.wait_for(lambda: self.counts[event] > before or not self.running)
         return self.counts[event] > before
+
+    async def until_ready(self, within: float) -> None:
+        """Until every connector is proven. Raises TimeoutError."""
+        async with asyncio.timeout(within), self._heard:
+            await self._heard.wait_for(lambda: self._ready >= self._connectors)
 
     def clis(self) -> list[psutil.Process]:
         """The CLI processes that it has started."""
@@ -110,7 +123,9 @@ class Victim:
         event = str(entry.get("event"))
         self.counts[event] += 1
         if event == "connector.ready":
-            self.ready_after.append(time.monotonic() - self._started)
+            self._ready += 1
+            if self._ready == self._connectors:
+                self.ready_after.append(time.monotonic() - self._started)
         elif event == "turn.recovered":
             self.recovered[str(entry.get("outcome"))] += 1
         await self._tell()
