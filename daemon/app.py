@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +43,7 @@ from daemon.signals import Signals, handled
 from daemon.supervisor import Serve, ServiceState, Supervisor
 from daemon.tools import StagingGate, all_tools
 from daemon.upkeep import Upkeep
+from daemon.versions import versions
 from daemon.worker import Surround
 
 log = structlog.get_logger()
@@ -77,7 +77,10 @@ class Daemon:
         self.config = config
         self.ledger = ledger
         self.clock = clock
+        self.versions = versions()
         self.metrics = Metrics()
+        self.metrics.build.info({name.replace("-", "_"): v for name, v in self.versions.items()})
+        self.metrics.begin(config.connectors)
         self.started_at = clock.monotonic()
         self.level = "unproven"
         self.draining = False
@@ -428,7 +431,8 @@ class Daemon:
 
     def about(self) -> dict[str, Any]:
         return {
-            "version": importlib.metadata.version("postroom"),
+            "version": self.versions["postroom"],
+            "versions": self.versions,
             "uptime_seconds": round(self.clock.monotonic() - self.started_at, 1),
             "isolation": self.level,
             "notices": list(self.notifier.latest),
@@ -480,7 +484,7 @@ async def run(config: Config, reread: Reread) -> int:
     try:
         daemon = Daemon(config, ledger, clock)
         with handled(lambda: daemon.spawn(daemon.reload(reread))) as signals:
-            log.info("daemon.started", version=importlib.metadata.version("postroom"))
+            log.info("daemon.started", version=daemon.versions["postroom"])
             return await daemon.run(signals)
     finally:
         await ledger.close()

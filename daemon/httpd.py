@@ -67,7 +67,7 @@ async def _guard(
     host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else ""
     if (host or request.host) not in _LOCAL_HOSTS:
         return _json({"error": "unknown Host"}, status=403)
-    if request.method != "GET" and (
+    if request.method not in {"GET", "HEAD"} and (
         "Origin" in request.headers or request.headers.get("X-Postroom") != "1"
     ):
         return _json({"error": "only the command line may ask this"}, status=403)

@@ -1,6 +1,12 @@
-"""The metrics of the surface, in a registry of our own. No user or conversation in a label."""
+"""The metrics of the surface, in a registry of our own. No user or conversation in a label.
+
+`approvals_pending` is not among them until there are approvals: a nought that nobody counted would
+say that nothing waits.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -55,12 +61,20 @@ class Metrics:
         )
         self.restarts = counter("restarts", "Services restarted", "service")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait for a person")
-        self.approvals_pending = gauge("approvals_pending", "Approvals that wait for a person")
         self.event_loop_lag_seconds = gauge("event_loop_lag_seconds", "How late the loop turns")
         self.isolation_level = Info(
             "postroom_isolation_level", "The level that passed its proof", registry=registry
         )
         self.build = Info("postroom_build", "Versions", registry=registry)
+
+    def begin(self, connectors: Iterable[str]) -> None:
+        """Start the counts that alerts watch at nought: a rise from nothing is not seen as one."""
+        for connector in connectors:
+            self.delivery_unclear.labels(connector)
+            for outcome in ("sent", "dead", "unclear"):
+                self.deliveries.labels(connector, outcome)
+        for scope in ("per_turn", "daily"):
+            self.budget_refusals.labels(scope)
 
     def text(self) -> bytes:
         """Prometheus text format 0.0.4."""

@@ -82,7 +82,7 @@ def _machine(config: Config) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    from daemon.commands.versions import versions
+    from daemon.versions import versions
 
     found = versions()
     yield Finding("versions", OK, ", ".join(f"{name} {text}" for name, text in found.items()))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from daemon.clock import ManualClock
+from daemon.health import HealthRegistry, LoopPulse
+from daemon.httpd import Doors, application
+from daemon.ledger import SqliteLedger, open_ledger
+from daemon.metrics import Metrics
+from daemon.model import Health, HealthState, TurnState, Unreadable
+from daemon.ports import Ending
+from tests.ledgers import IMPLEMENTATIONS, Stage
+
+OURS = {"X-Postroom": "1"}
+
+
+class Site:
+    """The pages of a daemon that has a ledger and nothing else, served on loopback."""
+
+    def __init__(self, ledger: SqliteLedger, clock: ManualClock) -> None:
+        self.clock = clock
+        self.ledger = ledger
+        self.registry = HealthRegistry()
+        self.metrics = Metrics()
+        self.stopped: list[str] = []
+        self.retried: list[str] = []
+        self.doors = Doors(
+            registry=self.registry,
+            loop=LoopPulse(clock, self.metrics),
+            metrics=self.metrics,
+            ledger=ledger,
+            about=lambda: {"version": "9", "isolation": "landlock", "uptime_seconds": 1.0},
+            refresh=lambda: None,
+            stop_turn=self._stop,
+            retry=self._retry,
+            erase=self._erase,
+        )
+        self.url = ""
+        self.session = ClientSession()
+
+    def _stop(self, conversation: str) -> bool:
+        self.stopped.append(conversation)
+        return conversation == "slack:T1:C1/7"
+
+    async def _retry(self, any_id: str) -> bool:
+        return await self.ledger.dead_retry(any_id) is not None
+
+    async def _erase(self, who: str) -> int:
+        return len(await self.ledger.erase(who))
+
+    async def ask(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        async with self.session.request(method, self.url + path, headers=headers) as answer:
+            text = await answer.text()
+            kind = answer.content_type
+            return answer.status, json.loads(text) if kind.endswith("json") else text
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    clock = ManualClock()
+    ledger = await open_ledger(tmp_path, clock)
+    site = Site(ledger, clock)
+    runner = web.AppRunner(application(site.doors))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield site
+    await site.session.close()
+    await runner.cleanup()
+    await ledger.close()
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+async def test_it_lives_while_the_loop_turns_whatever_else_is_down(site: Site) -> None:
+    site.registry.add("connector:slack", lambda: Health(HealthState.FAIL, "down", ready=False))
+    assert await site.ask("/livez") == (200, "ok\n")
+    await site.clock.advance(6)
+    assert (await site.ask("/livez"))[0] == 503
+
+
+async def test_readiness_names_what_it_waits_for(site: Site) -> None:
+    site.registry.add("ledger", lambda: Health(HealthState.PASS))
+    assert (await site.ask("/readyz"))[0] == 200
+    site.registry.add("connector:slack", lambda: Health(HealthState.WARN, "no pong", ready=False))
+    status, told = await site.ask("/readyz")
+    assert status == 503
+    assert told == {
+        "ready": False,
+        "waiting_for": {"connector:slack": "no pong"},
+        "isolation": "landlock",
+    }
+
+
+async def test_health_is_told_by_component_with_its_numbers(site: Site) -> None:
+    site.registry.add("pool", lambda: Health(HealthState.PASS, numbers={"max": 8}))
+    site.registry.add("model", lambda: Health(HealthState.WARN, "429 of late", age=1.23456))
+    status, told = await site.ask("/healthz")
+    assert (status, told["status"], told["version"]) == (200, "warn", "9")
+    assert told["components"] == {
+        "pool": {
+            "state": "pass",
+            "ready": True,
+            "detail": "",
+            "age_seconds": None,
+            "numbers": {"max": 8},
+        },
+        "model": {
+            "state": "warn",
+            "ready": True,
+            "detail": "429 of late",
+            "age_seconds": 1.235,
+            "numbers": {},
+        },
+    }
+    site.registry.add("ledger", lambda: Health(HealthState.FAIL, "disk full", ready=False))
+    assert (await site.ask("/healthz"))[0] == 503
+    status, told = await site.ask("/api/v1/status")
+    assert (status, told["ready"]) == (200, False), "asked by a person: an answer, not an alarm"
+
+
+async def test_metrics_are_prometheus_text(site: Site) -> None:
+    status, page = await site.ask("/metrics")
+    assert status == 200
+    assert "# TYPE postroom_queue_depth gauge" in page
+
+
+# --- who may ask ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "[::2]:80", ""])
+async def test_a_name_that_is_not_this_machines_is_refused(site: Site, host: str) -> None:
+    assert (await site.ask("/api/v1/status", headers={"Host": host}))[0] in {400, 403}
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"])
+async def test_this_machines_names_are_taken(site: Site, host: str) -> None:
+    assert (await site.ask("/livez", headers={"Host": host}))[0] == 200
+
+
+async def test_a_probe_by_head_is_answered(site: Site) -> None:
+    assert (await site.ask("/livez", "HEAD"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"X-Postroom": "yes"}, {**OURS, "Origin": "http://localhost:8080"}]
+)
+async def test_no_page_in_a_browser_can_change_anything(
+    site: Site, headers: dict[str, str]
+) -> None:
+    path = "/api/v1/conversations/t1/stop"
+    assert (await site.ask(path, "POST", headers))[0] == 403
+    assert site.stopped == []
+    assert (await site.ask(path, "GET", OURS))[0] == 405
+
+
+async def test_a_defect_tells_nothing_of_itself(site: Site) -> None:
+    await site.ledger.close()
+    status, told = await site.ask("/api/v1/dead")
+    assert (status, told) == (500, {"error": "internal error; see the daemon's log"})
+
+
+# --- what commands ask ----------------------------------------------------------------------------
+
+
+async def test_stories_and_letters_are_read_and_acted_on(site: Site, tmp_path: Path) -> None:
+    words = Stage(IMPLEMENTATIONS[0], tmp_path, site.ledger, site.clock)
+    turn = await words.running(conversation="slack:T1:C1/7")
+    await site.ledger.end_turn(turn.id, Ending(TurnState.DEAD, "", "three failures"))
+    await site.ledger.register(Unreadable("mail", "1", "odd", b"\xff"))
+    status, told = await site.ask("/api/v1/dead")
+    turn_letter, mail_letter = told["dead"]
+    assert (status, turn_letter["id"], mail_letter["reason"]) == (200, turn.id, "odd")
+    status, story = await site.ask(f"/api/v1/trace/{turn.id}")
+    assert (status, story["turns"][0]["state"]) == (200, "dead")
+    status, listed = await site.ask("/api/v1/conversations")
+    assert [row["id"] for row in listed["conversations"]] == ["slack:T1:C1/7"]
+    status, _ = await site.ask("/api/v1/conversations/slack:T1:C1%2F7")
+    assert status == 200
+    for path, wanted in (
+        (f"/api/v1/dead/{turn.id}/retry", {"done": True}),
+        (f"/api/v1/dead/{mail_letter['id']}/discard", {"done": True}),
+        ("/api/v1/conversations/slack:T1:C1%2F7/stop", {"done": True}),
+        ("/api/v1/conversations/slack:T1:C1%2F7/erase", {"erased": 1}),
+    ):
+        assert await site.ask(path, "POST", OURS) == (200, wanted)
+    assert site.stopped == ["slack:T1:C1/7"]
+
+
+async def test_an_unknown_id_is_no_error_of_ours(site: Site) -> None:
+    for path in ("trace/nothing", "conversations/nothing"):
+        status, told = await site.ask(f"/api/v1/{path}")
+        assert (status, told) == (404, {"error": "nothing is known by this id"})
+    for path in ("dead/nothing/retry", "dead/nothing/discard", "conversations/nothing/stop"):
+        assert await site.ask(f"/api/v1/{path}", "POST", OURS) == (404, {"done": False})
+    assert (await site.ask("/nowhere"))[0] == 404
