@@ -6,12 +6,19 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from typer._click.exceptions import (  # typer names no public base of what a wrong usage raises
+    ClickException,
+    NoArgsIsHelpError,
+    UsageError,
+)
 
 from daemon import config as configuration
 from daemon.errors import ConfigError, PostroomError
+
+TRACEBACK = "POSTROOM_TRACEBACK"
 
 app = typer.Typer(
     name="postroom",
@@ -79,10 +86,18 @@ def init(
 
 
 @app.command()
-def status(config: ConfigFile = None, json: Json = False) -> None:
+def status(
+    config: ConfigFile = None,
+    json: Json = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say nothing; exit 0 while the daemon lives, else 1.")
+    ] = False,
+) -> None:
     """The running daemon at a glance. Exit 1 when it is not ready."""
-    from daemon.commands.reading import show_status
+    from daemon.commands.reading import check_alive, show_status
 
+    if check:
+        raise typer.Exit(check_alive(configuration.read(config)))
     raise typer.Exit(show_status(configuration.read(config), as_json=json))
 
 
@@ -195,18 +210,37 @@ def demo(
 @app.command()
 def version() -> None:
     """Versions of all parts."""
-    from daemon.commands.versions import versions
+    from daemon.versions import versions
 
     for name, text in versions().items():
         typer.echo(f"{name:18} {text}")
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line with the next step, and its exit status."""
+    """Run a command; whatever goes wrong is one line with the next step, and its exit status."""
     try:
-        app()
-    except PostroomError as error:
-        sys.stderr.write(f"postroom: {error}\n")
+        sys.exit(app(standalone_mode=False))
+    except NoArgsIsHelpError as error:
+        error.show()
         sys.exit(error.exit_code)
+    except ClickException as error:
+        where = (
+            error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "postroom"
+        )
+        _end(f"{error.format_message()} See `{where} --help`.", error.exit_code)
+    except typer.Abort:
+        _end("stopped; nothing was done", 1)
+    except PostroomError as error:
+        _end(str(error), error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        if TRACEBACK in os.environ:
+            raise
+        what = f"internal error: {type(error).__name__}: {error}"
+        _end(f"{what}; set {TRACEBACK}=1 to see where, and report it", PostroomError.exit_code)
+
+
+def _end(text: str, status: int) -> NoReturn:
+    sys.stderr.write(f"postroom: {' '.join(text.split())}\n")
+    sys.exit(status)

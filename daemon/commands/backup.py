@@ -1,7 +1,8 @@
-"""`postroom backup`: the ledger and the transcripts, consistent, while the daemon runs."""
+"""`postroom backup`: the ledger and all that lies beside it, consistent, while the daemon runs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import typer
 from daemon.config import Config
 from daemon.errors import NotReachable, PostroomError
 
+# The ledger is copied by itself; the rest belongs to processes that a copy does not have.
+_LEFT_OUT = frozenset({"ledger.db", "ledger.db-wal", "ledger.db-shm", "lock", "processes"})
 
-class _TargetTaken(PostroomError):
-    """The target exists already; name a new one."""
 
+class _TargetUnusable(PostroomError):
     exit_code = 2
 
 
 async def back_up(config: Config, path: Path) -> None:
-    """Copy into the new directory `path`, laid out as a data directory that can be run from.
+    """Copy into the new directory `path`, laid out as a data directory that can be run from. It
+    appears whole or not at all.
 
     The ledger is copied last: a transcript may then know of more than it, which recovery settles,
     and never of less.
@@ -26,27 +29,54 @@ async def back_up(config: Config, path: Path) -> None:
     from daemon.ledger import read_only
 
     data = config.daemon.data_dir
-    if path.exists():
-        raise _TargetTaken(f"{path} exists already; name a new directory")
     if not (data / "ledger.db").exists():
-        raise NotReachable(f"{data} holds no ledger yet; nothing to back up")
-    path.mkdir(mode=0o700, parents=True)
-    for folder in ("conversations", "raw"):
-        if (data / folder).exists():
-            shutil.copytree(
-                data / folder,
-                path / folder,
-                symlinks=True,
-                ignore=shutil.ignore_patterns("tmp"),
-                copy_function=_copy_if_there,
-                dirs_exist_ok=True,
-            )
+        raise NotReachable(f"{data} holds no ledger yet; there is nothing to back up")
+    if path.exists():
+        raise _TargetUnusable(f"{path} exists already; name a new directory")
+    if path.resolve().is_relative_to(data.resolve()):
+        raise _TargetUnusable(f"{path} lies in the data directory; name one outside of it")
+    growing = path.with_name(f".{path.name}.{os.getpid()}")
     ledger = await read_only(data)
     try:
-        await ledger.backup(path / "ledger.db")
+        growing.mkdir(mode=0o700, parents=True)
+        for item in sorted(data.iterdir()):
+            if item.name not in _LEFT_OUT:
+                _copy(item, growing / item.name)
+        await ledger.backup(growing / "ledger.db")
+        growing.rename(path)
+    except (OSError, shutil.Error) as error:
+        raise _TargetUnusable(f"{path} cannot be written: {_why(error)}") from error
     finally:
         await ledger.close()
-    typer.echo(f"backed up to {path}; to run it: set daemon.data_dir to that directory")
+        shutil.rmtree(growing, ignore_errors=True)
+    typer.echo(f"backed up to {path}; to run it, set daemon.data_dir to that directory")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file or a tree; links are copied as links. Temporary files of agents stay behind."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(
+            source,
+            target,
+            symlinks=True,
+            ignore=_temporary,
+            copy_function=_copy_if_there,
+        )
+    else:
+        _copy_if_there(str(source), str(target))
+
+
+def _temporary(folder: str, names: list[str]) -> list[str]:
+    """What is no part of a backup: a workspace's `tmp`, and what is no file (a socket, a pipe)."""
+    here = Path(folder)
+    in_workspace = here.parent.name == "conversations"
+    return [
+        name for name in names if (in_workspace and name == "tmp") or not _copyable(here / name)
+    ]
+
+
+def _copyable(path: Path) -> bool:
+    return path.is_symlink() or path.is_file() or path.is_dir()
 
 
 def _copy_if_there(source: str, target: str) -> str:
@@ -55,3 +85,9 @@ def _copy_if_there(source: str, target: str) -> str:
         return shutil.copy2(source, target, follow_symlinks=False)
     except FileNotFoundError:
         return target
+
+
+def _why(error: OSError | shutil.Error) -> str:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return "; ".join(f"{name}: {why}" for name, _, why in error.args[0][:3])
+    return error.strerror or str(error)

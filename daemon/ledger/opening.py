@@ -113,6 +113,9 @@ class ReadOnlyLedger:
     async def conversation(self, conversation: ConversationId) -> JsonObject | None:
         return await self._reader.run(lambda c: stories.conversation(c, conversation))
 
+    async def talk(self, conversation: ConversationId, limit: int) -> tuple[JsonObject, ...]:
+        return await self._reader.run(lambda c: stories.talk(c, conversation, limit))
+
     async def backup(self, path: Path) -> None:
         await asyncio.to_thread(upkeep.backup, self._path, path)
 

@@ -1,6 +1,6 @@
 """What people ask: the whole story of a message, a turn or an effect; docs/trace.md has the shapes.
 
-Ids, states, times and reasons; never a text that somebody wrote.
+Ids, states, times and reasons; never a text that somebody wrote, `talk` excepted.
 """
 
 from __future__ import annotations
@@ -149,6 +149,18 @@ def _timeline(connection: sqlite3.Connection, story: dict[str, Any]) -> list[dic
     ):
         if row["what"] != "sent":
             add(row["at"], row["what"], row["subject"], row["detail"])
+    for row in connection.execute(
+        _in(
+            "select turn, model, status, seconds, started_at, cost, "
+            "input + output + cache_read + cache_write as tokens from cost where turn"
+        ),
+        (to_json([row["id"] for row in story["turns"]]),),
+    ):
+        detail = (
+            f"{row['model']} {row['status']}, {row['seconds']:.1f} s, {row['tokens']} tokens, "
+            f"${row['cost']:.4f}"
+        )
+        add(row["started_at"], "model asked", row["turn"], detail)
     return sorted(moments, key=lambda moment: (moment["at"], _ORDER.get(moment["what"], 4)))
 
 
@@ -195,6 +207,20 @@ def conversation(connection: sqlite3.Connection, id_: ConversationId) -> JsonObj
         for key in ("connector", "trust", "opened_by", "workspace", "created_at", "last_at")
     }
     return {"id": id_, **about, **_story(connection, id_, turns, messages, effects)}
+
+
+def talk(connection: sqlite3.Connection, id_: ConversationId, limit: int) -> tuple[JsonObject, ...]:
+    """The last messages and answers with their texts, oldest first: at, who, text, id."""
+    found = connection.execute(
+        "select registered_at as at, 0 as after, id as seq, coalesce(nullif(sender_name, ''), "
+        "'Someone') || ' (' || coalesce(sender, '') || ')' as who, body as text, message as id "
+        "from inbox where conversation = ?1 and state in ('waiting', 'claimed', 'unidentified') "
+        "union all select ended_at, 1, seq, 'Postroom, ' || state, text, id from turn "
+        "where conversation = ?1 and ended_at is not null "
+        "order by 1 desc, 2 desc, 3 desc limit ?2",
+        (id_, limit),
+    ).fetchall()
+    return tuple({key: row[key] for key in ("at", "who", "text", "id")} for row in reversed(found))
 
 
 # --- small things --------------------------------------------------------------------------------
