@@ -34,7 +34,8 @@ class SmtpSink:
 
     `script` are the outcomes of the next mails; `refused` are replies to a sender or recipient by
     address; `login` is the one user and password, where it asks for them. `tls` is spoken from the
-    first byte, `starttls` on demand.
+    first byte, `starttls` on demand. `deliver` is what becomes of a mail that was taken (it may
+    block).
     """
 
     script: deque[str] = field(default_factory=deque)
@@ -42,6 +43,7 @@ class SmtpSink:
     login: tuple[str, str] | None = None
     tls: ssl.SSLContext | None = None
     starttls: ssl.SSLContext | None = None
+    deliver: Callable[[Taken], None] | None = None
     taken: list[Taken] = field(default_factory=list)
     connections: int = 0
     closed: int = 0
@@ -148,7 +150,10 @@ class SmtpSink:
         if outcome[0].isdigit():
             return outcome
         sender, raw = str(envelope.mail_from), bytes(envelope.original_content or b"")
-        self.taken.append(Taken(sender, tuple(envelope.rcpt_tos), raw))
+        taken = Taken(sender, tuple(envelope.rcpt_tos), raw)
+        if self.deliver is not None:
+            await asyncio.to_thread(self.deliver, taken)
+        self.taken.append(taken)
         self._changed.set()
         if outcome == "die":
             server.transport.abort()

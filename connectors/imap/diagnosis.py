@@ -1,4 +1,4 @@
-"""`postroom doctor` for a mailbox: SMTP, and with `--live` one mail to ourselves."""
+"""`postroom doctor` for a mailbox: both halves, and with `--live` one mail to ourselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 import time
 import uuid
 
+from connectors.imap.checkup import diagnose_imap
 from connectors.imap.client import ImapClient, Limits, Refused
 from connectors.imap.config import ImapTable
 from connectors.imap.connecting import connect
@@ -31,8 +32,9 @@ _AUTHSERV_MEND = "set it to the name at the start of your server's Authenticatio
 
 async def diagnose(name: str, table: ImapTable, clock: Clock, *, live: bool) -> tuple[Finding, ...]:
     """All findings; with `live` a mail is sent. Never raises."""
-    findings = [await diagnose_smtp(name, table, clock), diagnose_trust(name, table)]
-    if live:
+    imap, smtp = await asyncio.gather(diagnose_imap(name, table), diagnose_smtp(name, table, clock))
+    findings = [*imap, smtp, diagnose_trust(name, table)]
+    if live and not any(found.state is FAIL for found in findings):
         findings += await diagnose_live(name, table, clock)
     return tuple(findings)
 
