@@ -126,17 +126,17 @@ class ImapClient:
         self._protocol.capabilities = set(words.upper().split())
 
     async def starttls(self, context: ssl.SSLContext, host: str) -> None:
-        """RFC 3501 6.2.1. Bytes that came before the handshake are an attack: hang up."""
+        """RFC 3501 6.2.1. The protocol hangs up on bytes that come before the handshake."""
         protocol = self._protocol
         await self._run(self._command("STARTTLS"), self._limits.connect)
-        if protocol.buffer:
-            self.abort()
-            raise ConnectionLost("the server spoke before the TLS handshake")
         with self._ending():
+            if protocol.state == lib.LOGOUT:
+                raise Lost("the server spoke before the TLS handshake")
             async with asyncio.timeout(self._limits.connect):
                 protocol.transport = await protocol.loop.start_tls(
                     protocol.transport, protocol, context, server_hostname=host
                 )
+        protocol.awaits_tls = False
         protocol.capabilities = set()  # what was said in clear does not count
         await self.read_capabilities()
 

@@ -53,19 +53,26 @@ class HardenedProtocol(lib.IMAP4ClientProtocol):  # type: ignore[misc]
         self._missing = -1  # bytes of the literal that still come; -1: in a line
         self._literal = bytearray()
         self._owner: Any = None  # the command that owns the unfinished response
+        self.awaits_tls = False  # what comes in clear from now on is an attack
 
     def data_received(self, data: bytes) -> None:
         """Take a chunk apart without recursion [1]: a response is `line {literal line}*`."""
         self.last_byte_at = self.loop.time()
         self.buffer += data
+        if self.awaits_tls:
+            self._hang_up(Garbled("bytes before the TLS handshake"))
+            return
         try:
             while self._take_literal() if self._missing >= 0 else self._take_line():
                 pass
             if self.pending_sync_command is not None and self._owner is None:
                 self.pending_sync_command.flush()
         except Exception as error:  # noqa: BLE001 - foreign bytes: whatever it is, hang up
-            self.fail(error)
-            self.transport.abort()
+            self._hang_up(error)
+
+    def _hang_up(self, error: Exception) -> None:
+        self.fail(error)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(exc)
@@ -148,6 +155,14 @@ class HardenedProtocol(lib.IMAP4ClientProtocol):  # type: ignore[misc]
             text = text if numbered else text.partition(b" ")[2]
         command.append_to_resp(text)
         return command
+
+    def _response_done(self, line: bytes) -> None:
+        command = self.pending_sync_command
+        super()._response_done(line)
+        if command is not None and command.name == "STARTTLS" and command.response.result == "OK":
+            self.awaits_tls = True
+            if self.buffer:
+                raise Garbled("bytes before the TLS handshake")
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending_sync_command
