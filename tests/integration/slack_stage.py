@@ -77,7 +77,7 @@ class Stage:
         await until(lambda: self.connector.health().ready)
 
     async def stop(self) -> None:
-        if self.task is not None:
+        if self.task is not None and not self.task.done():
             self.task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.task

@@ -34,6 +34,7 @@ def rich_text(text: str) -> list[Json]:
 
 
 def human_message(person: Person, text: str, ts: str, thread_ts: str | None) -> Json:
+    """Of a person; of another app's bot it names the bot, and no client has sent it."""
     message: Json = {
         "client_msg_id": str(uuid.uuid4()),
         "type": "message",
@@ -43,6 +44,9 @@ def human_message(person: Person, text: str, ts: str, thread_ts: str | None) -> 
         "team": person.team,
         "blocks": rich_text(text),
     }
+    if person.kind == "bot":
+        del message["client_msg_id"]
+        message["bot_id"] = f"B{person.id[1:]}"
     if thread_ts:
         message["thread_ts"] = thread_ts
     return message
