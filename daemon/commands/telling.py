@@ -265,8 +265,16 @@ def _count(number: int, what: str) -> str:
 
 
 def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    return _time(at).strftime("%Y-%m-%d")
 
 
 def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
+    return _time(at).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _time(at: float) -> datetime:
+    """A mail may be dated in any year: the nearest that can be told."""
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime(9999 if at > 0 else 1, 1, 1, tzinfo=UTC)
