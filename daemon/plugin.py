@@ -65,5 +65,7 @@ def load(kind: str) -> Plugin[ConnectorTable]:
         if error.name != f"connectors.{kind}":
             raise
         raise ConfigError(f"kind = {kind!r}: there is no such connector") from error
-    plugin: Plugin[ConnectorTable] = module.PLUGIN
+    plugin: Plugin[ConnectorTable] | None = getattr(module, "PLUGIN", None)
+    if plugin is None:
+        raise ConfigError(f"kind = {kind!r}: connectors/{kind} exports no PLUGIN")
     return plugin

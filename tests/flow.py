@@ -51,7 +51,7 @@ class RecordingConnector:
     """A connector whose outside is a list; `answers` scripts the receipts of deliveries."""
 
     kind = "recording"
-    tools = (LABEL,)
+    tools: tuple[ToolSpec, ...] = (LABEL,)
 
     def __init__(self, name: str = "chat", priority: Priority = Priority.CHAT) -> None:
         self.name = name

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+from daemon.clock import ManualClock, SystemClock
+
+
+async def test_the_systems_clock_is_the_systems() -> None:
+    clock = SystemClock()
+    assert abs(clock.now() - time.time()) < 5
+    before = clock.monotonic()
+    await clock.sleep(0.01)
+    assert clock.monotonic() - before >= 0.01
+
+
+async def test_a_hand_turned_clock_wakes_each_sleeper_at_its_own_moment_in_order() -> None:
+    clock = ManualClock(start=100.0)
+    woken: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, *naps: float) -> None:
+        for nap in naps:
+            await clock.sleep(nap)
+            woken.append((name, clock.now()))
+
+    tasks = [
+        asyncio.create_task(sleeper("late", 9)),
+        asyncio.create_task(sleeper("often", 2, 2, 2)),
+        asyncio.create_task(sleeper("never", 1000)),
+    ]
+    await clock.advance(5)
+    assert woken == [("often", 102.0), ("often", 104.0)]
+    assert clock.now() == clock.monotonic() == 105.0
+    await clock.advance(5)
+    assert woken[2:] == [("often", 106.0), ("late", 109.0)]
+    tasks[2].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_it_stands_still_by_itself() -> None:
+    clock = ManualClock()
+    at = clock.now()
+    await asyncio.sleep(0.01)
+    assert clock.now() == at

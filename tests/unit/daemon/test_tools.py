@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from daemon.clock import ManualClock
+from daemon.ledger import open_ledger
+from daemon.model import TurnState
+from daemon.ports import Ending, ToolSpec
+from daemon.tools import StagingGate, all_tools
+from tests.flow import LABEL, RecordingConnector
+from tests.ledgers import IMPLEMENTATIONS, Stage
+
+
+class Mute(RecordingConnector):
+    """A connector of another channel, with a tool of its own."""
+
+    tools = (ToolSpec("archive", "Archive it.", {"type": "object"}, "Recorded."), LABEL)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    clock = ManualClock()
+    stage = Stage(IMPLEMENTATIONS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
+    yield stage
+    await stage.ledger.close()
+
+
+def gate(stage: Stage) -> StagingGate:
+    return StagingGate(stage.ledger, {"chat": RecordingConnector("chat"), "mail": Mute("mail")})
+
+
+async def staged(stage: Stage) -> int:
+    return (await stage.ledger.counts()).outbox["staged"]
+
+
+async def test_a_call_is_on_disk_before_it_returns(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    assert await opened.call("label", {"name": "spam"}, "tool-1") == LABEL.answer
+    await stage.reopen()
+    assert await staged(stage) == 1
+
+
+async def test_the_same_call_twice_is_one_effect(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    for tool_use_id in ("tool-1", "tool-1", "tool-2"):
+        await opened.call("label", {"name": "spam"}, tool_use_id)
+    assert await staged(stage) == 2
+
+
+async def test_outside_of_a_turn_nothing_can_be_done(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    assert "right now" in await opened.call("label", {"name": "x"}, "tool-1")
+    opened.open(turn, 1)
+    opened.close()
+    assert "right now" in await opened.call("label", {"name": "x"}, "tool-1")
+    assert await staged(stage) == 0
+
+
+async def test_a_tool_of_another_channel_is_refused(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    for tool in ("archive", "nonsense"):
+        assert "does not belong" in await opened.call(tool, {}, "tool-1")
+    assert await staged(stage) == 0
+
+
+async def test_a_connectors_refusal_is_what_the_model_reads(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    assert await opened.call("label", {"refuse": True}, "tool-1") == "No."
+    assert await staged(stage) == 0
+
+
+async def test_what_cannot_be_recorded_is_not_told_as_done(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    await stage.ledger.end_turn(turn.id, Ending(TurnState.STOPPED))
+    answer = await opened.call("label", {"name": "spam"}, "tool-1")
+    assert answer != LABEL.answer
+    assert "LedgerError" not in answer
+
+
+def test_every_tool_is_offered_once_in_a_fixed_order(stage: Stage) -> None:
+    connectors = {"b": Mute("b"), "a": RecordingConnector("a")}
+    assert [spec.name for spec in all_tools(connectors)] == ["archive", "label"]
