@@ -13,6 +13,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _HIDDEN = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
+# Codecs of Python's own that pass for charsets: they are slow, or write what was escaped.
+_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
 _ODD_CHARSETS = {  # names that real mails carry and Python does not know
     "chinesebig5": "big5",
     "ks_c_5601-1987": "cp949",
@@ -27,11 +29,11 @@ def decode(data: bytes, charset: str | None, flags: set[str], limit: int) -> str
     name = (charset or "utf-8").strip().lower()
     cut = data[:limit]
     try:
-        # Incremental: a cut within a character is no error.
-        decoder = codecs.getincrementaldecoder(_ODD_CHARSETS.get(name, name))()
-        text = decoder.decode(cut, len(data) <= limit)
-        if isinstance(text, str):  # "base64" and the like are codecs to Python, but no charsets
-            return text
+        name = _ODD_CHARSETS.get(name, name)
+        b"probe".decode(name, "replace")  # refuses "bz2" and its like: no charsets, but bombs
+        if codecs.lookup(name).name.replace("_", "-") not in _NO_CHARSETS:
+            # Incremental: a cut within a character is no error.
+            return codecs.getincrementaldecoder(name)().decode(cut, len(data) <= limit)
     except Exception:  # noqa: BLE001, S110 - foreign bytes: any name, any failure
         pass
     flags.add("charset")
@@ -64,7 +66,7 @@ def clean(text: str, limit: int, flags: set[str]) -> str:
 
 def header(value: object, flags: set[str]) -> str:
     """A header's value on one line, its encoded words decoded."""
-    raw = _unescaped(str(value)[: MAX_HEADER * 4], flags)
+    raw = unescaped(str(value)[: MAX_HEADER * 4], flags)
     try:
         words = [
             part if isinstance(part, str) else decode(part, charset, flags, MAX_HEADER * 4)
@@ -76,12 +78,12 @@ def header(value: object, flags: set[str]) -> str:
     return clean(re.sub(r"\s+", " ", "".join(words)).strip(), MAX_HEADER, flags)
 
 
-def _unescaped(raw: str, flags: set[str]) -> str:
+def unescaped(raw: str, flags: set[str], limit: int = MAX_HEADER * 4) -> str:
     """The parser keeps raw 8-bit bytes as lone surrogates: read them as UTF-8, or guess."""
     if raw.isascii():
         return raw
     try:
-        return decode(raw.encode("utf-8", "surrogateescape"), "utf-8", flags, MAX_HEADER * 4)
+        return decode(raw.encode("utf-8", "surrogateescape"), "utf-8", flags, limit)
     except UnicodeError:
         flags.add("header")
         return raw.encode("ascii", "replace").decode("ascii")

@@ -17,7 +17,7 @@ from email.utils import getaddresses
 from functools import partial
 from typing import Any
 
-from connectors.imap.cleaning import clean, decode, header
+from connectors.imap.cleaning import clean, decode, header, unescaped
 from connectors.imap.hypertext import to_text
 
 MAX_DEPTH, MAX_PARTS, MAX_ADDRESSES = 50, 500, 500
@@ -138,7 +138,7 @@ def _ids(fields: dict[str, list[str]], name: str) -> list[str]:
 def _addresses(values: list[str], flags: set[str]) -> list[list[str]]:
     if not values:
         return []
-    text = ", ".join(values)[:MAX_FIELD]
+    text = unescaped(", ".join(values)[:MAX_FIELD], flags, MAX_FIELD * 4)
     # The parser recurses once per open parenthesis (measured): so many nest in no real mail.
     text = text.replace("(", " ") if text.count("(") > 50 else text
     try:
@@ -181,7 +181,7 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
             stack += [(child, depth + 1) for child in reversed(part.get_payload())]
             continue
         try:
-            texts = plain if kind == "text/plain" else html
+            texts = html if kind == "text/html" else plain
             room -= _read_part(part, kind, texts, out, flags=flags, room=room)
         except Exception:  # noqa: BLE001 - foreign bytes: the other parts still count
             flags.add("part")
@@ -201,7 +201,8 @@ def _read_part(
 ) -> int:
     """Returns how many characters of text it took."""
     name = part.get_filename()
-    shown = kind in ("text/plain", "text/html")
+    # A multipart without parts has lost its boundary: what is there is read as text.
+    shown = kind in ("text/plain", "text/html") or kind.startswith("multipart/")
     if shown and name is None and part.get_content_disposition() != "attachment":
         payload = part.get_payload(decode=True) or b""
         text = decode(payload, part.get_content_charset(), flags, max(room, 0) * 4)[: max(room, 0)]
