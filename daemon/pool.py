@@ -30,6 +30,7 @@ from daemon.worker import Live, Surround, Worker
 log = structlog.get_logger()
 
 SPARE_RETRY_SECONDS = 5.0
+SPARE_REST_SECONDS = 1.0  # after a conversation began: its first turn needs the processor more
 WATCH_SECONDS = 5.0
 
 
@@ -89,6 +90,7 @@ class Seat:
 @dataclass(slots=True)
 class _Counts:
     starting_spares: int = 0
+    starting_turns: int = 0
     start_failures: int = 0
     last_failure: str = ""
 
@@ -126,6 +128,7 @@ class Pool:
         self._starts = asyncio.Semaphore(settings.start_parallelism)
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_wanted = asyncio.Event()
+        self._spare_at = 0.0
         self._idle = asyncio.Event()
         self.open = False
 
@@ -186,6 +189,8 @@ class Pool:
         elif seat.workspace is not None and unused:
             self._agents.erase(seat.workspace)
         self._spawn(self._serve(seat, turn), f"turn {turn.id}")
+        if seat.created:
+            self._spare_at = self._clock.monotonic() + SPARE_REST_SECONDS
         self._spare_wanted.set()
 
     def stop_turn(self, conversation: ConversationId) -> bool:
@@ -288,6 +293,7 @@ class Pool:
         """Bring up a process for a turn whose conversation has none. Raises StartFailed."""
         reason = "resume" if self._agents.has_transcript(turn.workspace) else "new"
         profile = self._profiles(turn.trust)
+        self._counts.starting_turns += 1
         try:
             return await self._start(turn.workspace, profile, reason)
         except StartFailed as error:
@@ -295,6 +301,9 @@ class Pool:
                 raise
             log.warning("agent.resume_refused", conversation=turn.conversation)
             return await self._start(turn.workspace, profile, "new")  # told what was said before
+        finally:
+            self._counts.starting_turns -= 1
+            self._spare_wanted.set()
 
     async def _start(self, workspace: Workspace, profile: Profile, reason: str) -> Live:
         token, gate = self._gateway.issue(), self._make_gate()
@@ -319,6 +328,10 @@ class Pool:
         while True:
             self._spare_wanted.clear()
             while self._spares_short():
+                rest = self._spare_at - self._clock.monotonic()
+                if rest > 0:
+                    await self._clock.sleep(rest)
+                    continue
                 self._counts.starting_spares += 1
                 try:
                     await self._add_spare()
@@ -342,6 +355,7 @@ class Pool:
     def _spares_short(self) -> bool:
         return (
             self.open
+            and self._counts.starting_turns == 0  # turns that wait for a process come first
             and len(self._spares) + self._counts.starting_spares < self._settings.spares
             and self._free() > 0
         )

@@ -126,6 +126,43 @@ async def test_a_new_conversation_takes_the_spare_and_another_is_made(tmp_path: 
         assert len(flow.agents.starts) == 2
 
 
+async def test_the_next_spare_waits_until_the_turn_that_took_the_last_one_is_under_way(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock, max_processes=4, spares=1) as flow:
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        await flow.say("hello")
+        await flow.answers(1)
+        await clock.advance(0.5)
+        assert len(flow.agents.starts) == 1, "a start beside the first turn would slow it down"
+        await clock.advance(1)
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+
+
+async def test_turns_that_wait_for_a_process_come_before_spares(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock, max_processes=4, spares=1) as flow:
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        go, started = asyncio.Event(), asyncio.Event()
+
+        async def slowly(_: Start) -> None:
+            started.set()
+            await go.wait()
+
+        flow.agents.on_start = slowly
+        await flow.say("takes the spare", "t1")
+        await flow.answers(1)
+        await flow.say("needs a process", "t2")
+        await started.wait()
+        await clock.advance(5)
+        workspace = await flow.ledger.workspace(ConversationId("t2"))
+        assert [start.workspace for start in flow.agents.starts[1:]] == [workspace]
+        go.set()
+        await flow.answers(2)
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+
+
 async def test_a_stranger_never_gets_a_members_spare(tmp_path: Path) -> None:
     async with Flow(tmp_path, max_processes=3, spares=1) as flow:
         flow.agents.script = echo
