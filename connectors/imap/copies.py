@@ -69,14 +69,21 @@ class Copies:
         """File the copies, until cancelled."""
         while True:
             self._more.clear()
-            found = await asyncio.to_thread(self._list)
-            self.waiting = len(found)
-            if not found:
+            kept = await asyncio.to_thread(self._list)
+            self.waiting = len(kept)
+            if not kept:
                 self.trouble = ""
                 await self._more.wait()
                 continue
-            await self._clock.sleep(self._again if self.trouble else self._after)
-            await self._file(found)
+            now = self._clock.now()
+            # A clock that was set back must not hold a copy for long.
+            due = [path for path, kept_at in kept if not 0 <= now - kept_at < self._after]
+            if due:
+                await self._file(due)
+            if self.trouble:
+                await self._clock.sleep(self._again)
+            elif not due:
+                await self._clock.sleep(kept[0][1] + self._after - now)
 
     async def _file(self, paths: list[Path]) -> None:
         self.trouble = ""
@@ -97,10 +104,13 @@ class Copies:
     def _path(self, effect: EffectId) -> Path:
         return self._folder / f"{effect}.sent"
 
-    def _list(self) -> list[Path]:
-        with contextlib.suppress(FileNotFoundError):
-            return sorted(self._folder.glob("*.sent"))
-        return []
+    def _list(self) -> list[tuple[Path, float]]:
+        """What waits and since when, the oldest first."""
+        kept = []
+        for path in self._folder.glob("*.sent"):
+            with contextlib.suppress(FileNotFoundError):
+                kept.append((path, path.stat().st_mtime))
+        return sorted(kept, key=lambda each: each[1])
 
 
 def _write(path: Path, message_id: str, raw: bytes) -> None:
