@@ -105,11 +105,11 @@ def _flags(tokens: list[object]) -> frozenset[str]:
 
 def _moment(value: bytearray) -> float | None:
     """RFC 3501 date-time: English month names, whatever the daemon's locale."""
-    text = bytes(value).strip()
-    month = _MONTHS.find(text[3:6]) if len(text) > 6 else -1
+    day, _, rest = bytes(value).strip().partition(b"-")  # " 1-Feb-2026": padded with a space
+    month = _MONTHS.find(rest[:3]) if rest[3:4] == b"-" else -1
     if month < 0 or month % 3:
         return None
-    numeric = text[:3] + b"%02d" % (month // 3 + 1) + text[6:]
+    numeric = day + b"-%d" % (month // 3 + 1) + rest[3:]
     try:
         return datetime.strptime(numeric.decode("ascii"), "%d-%m-%Y %H:%M:%S %z").timestamp()
     except ValueError:

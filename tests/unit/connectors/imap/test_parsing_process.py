@@ -1,0 +1,156 @@
+"""The parsing process for real: slow, killed, idle, and with every odd mail."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from connectors.imap.parse import parse
+from connectors.imap.parsing import DIED, TOO_SLOW, Parsing, ParsingTimes
+from daemon.errors import Unavailable
+from tests.hostile_mails import HOSTILE
+
+DATA = Path(__file__).parents[3] / "data" / "mail"
+PATIENCE = 60.0
+
+
+@pytest.fixture
+async def parsing() -> AsyncIterator[Parsing]:
+    parsing = Parsing(ParsingTimes(deadline=PATIENCE))
+    yield parsing
+    await parsing.close()
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Path:
+    path = tmp_path / "mail.eml"
+    path.write_bytes(b"Subject: hello\r\n\r\nworld\r\n")
+    return path
+
+
+def standing_in(script: str) -> tuple[str, ...]:
+    """A parsing process that misbehaves."""
+    return (sys.executable, "-I", "-c", f"import os, signal, sys, time\n{script}")
+
+
+async def test_the_process_reads_a_mail_as_the_parser_does(
+    parsing: Parsing, tmp_path: Path
+) -> None:
+    paths = sorted(DATA.rglob("*.eml"))[::10]
+    for number, raw in enumerate(list(HOSTILE.values())[::10]):
+        paths.append(tmp_path / f"{number}.eml")
+        paths[-1].write_bytes(raw)
+    for path in paths:
+        assert await parsing.parse(path) == parse(path.read_bytes())
+
+
+async def test_one_process_reads_many_mails_and_is_started_only_for_them(
+    parsing: Parsing, mail: Path
+) -> None:
+    assert parsing.pid is None
+    await parsing.parse(mail)
+    first = parsing.pid
+    await parsing.parse(mail)
+    assert parsing.pid == first is not None
+
+
+async def test_the_process_sees_nothing_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, parsing: Parsing, mail: Path
+) -> None:
+    monkeypatch.setenv("IMAP_PASSWORD", "canary")
+    await parsing.parse(mail)
+    assert "canary" not in str(psutil.Process(parsing.pid or 0).environ())
+
+
+async def test_a_slow_mail_is_given_up_and_the_next_one_read(tmp_path: Path, mail: Path) -> None:
+    slow = standing_in(
+        "print(flush=True)\n"
+        "line = sys.stdin.readline()\n"
+        "time.sleep(600 if 'slow.eml' in line else 0)\n"
+        'print(\'{"text": "read"}\', flush=True)\n'
+        "sys.stdin.readline()"
+    )
+    parsing = Parsing(ParsingTimes(deadline=2.0), slow)
+    try:
+        assert (await parsing.parse(tmp_path / "slow.eml")).broken == TOO_SLOW
+        assert parsing.pid is None
+        assert (await parsing.parse(mail)).text == "read"
+    finally:
+        await parsing.close()
+
+
+async def test_a_mail_that_fells_the_process_twice_is_given_up(mail: Path) -> None:
+    dies = standing_in(
+        "print(flush=True)\nsys.stdin.readline()\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    parsing = Parsing(ParsingTimes(deadline=PATIENCE), dies)
+    assert (await parsing.parse(mail)).broken == DIED
+    await parsing.close()
+
+
+async def test_a_process_that_was_killed_between_two_mails_costs_none(
+    parsing: Parsing, mail: Path
+) -> None:
+    await parsing.parse(mail)
+    assert parsing.pid is not None
+    process = psutil.Process(parsing.pid)
+    process.kill()
+    assert (await parsing.parse(mail)).text == "world"
+
+
+async def test_a_caller_that_gives_up_takes_the_process_with_it(mail: Path) -> None:
+    silent = standing_in("print(flush=True)\nsys.stdin.readline()\ntime.sleep(600)")
+    parsing = Parsing(ParsingTimes(deadline=PATIENCE), silent)
+    await parsing.warm()
+    process = psutil.Process(parsing.pid or 0)
+    waiting = asyncio.create_task(parsing.parse(mail))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await asyncio.to_thread(process.wait, PATIENCE)
+    await parsing.close()
+
+
+async def test_an_idle_process_ends(mail: Path) -> None:
+    parsing = Parsing(ParsingTimes(deadline=PATIENCE, idle=0.2))
+    await parsing.parse(mail)
+    process = psutil.Process(parsing.pid or 0)
+    await asyncio.to_thread(process.wait, PATIENCE)
+    assert parsing.pid is None
+    assert (await parsing.parse(mail)).text == "world"
+    await parsing.close()
+
+
+async def test_the_process_ends_with_the_daemon(mail: Path) -> None:
+    script = (
+        "import asyncio, sys\nfrom pathlib import Path\n"
+        "from connectors.imap.parsing import Parsing\n"
+        "async def main():\n"
+        "    parsing = Parsing()\n"
+        f"    await parsing.parse(Path({str(mail)!r}))\n"
+        "    print(parsing.pid, flush=True)\n"
+        "    await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    assert daemon.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        process = psutil.Process(int(await daemon.stdout.readline()))
+    daemon.kill()
+    await daemon.wait()
+    await asyncio.to_thread(process.wait, PATIENCE)
+
+
+async def test_a_process_that_does_not_start_is_an_outage(mail: Path) -> None:
+    parsing = Parsing(command=("/nonexistent/python",))
+    await parsing.warm()  # best effort
+    with pytest.raises(Unavailable):
+        await parsing.parse(mail)
+    await parsing.close()
