@@ -113,6 +113,23 @@ async def test_both_events_of_a_mention_are_one_message(
     assert message.conversation == f"slack:T0001:{GENERAL}:{said.ts}"
 
 
+async def test_a_mention_is_known_by_its_words_where_only_one_of_its_events_comes(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    event = {
+        "type": "message",
+        "channel": GENERAL,
+        "channel_type": "channel",
+        "user": BEA,
+        "team": "T0001",
+        "text": "<@U0BOT> good morning",
+        "ts": "1700000000.000100",
+    }
+    await slack.wait_for_ack(slack.emit(event))
+    (message,) = stage.intake.messages
+    assert message.addressed
+
+
 async def test_a_mention_where_the_bot_is_no_member_is_heard(
     slack: StandInSlack, stage: Stage
 ) -> None:
