@@ -67,6 +67,17 @@ async def story(
         yield Story(daemon, slack, model)
 
 
+async def test_killed_between_commit_and_acknowledgement(story: Story) -> None:
+    gate = story.model.hold("heard")
+    story.slack.drop_acks(2)  # Slack never hears that both events of the mention were taken in
+    said = story.slack.mention(BEA, GENERAL, "heard [[say:once]]")
+    await eventually(lambda: story.daemon.logged("turn.claimed"), "it is registered, and runs")
+    await story.kill()
+    gate.release()
+    await story.slack.wait_for_ack(said, within=60)
+    await story.goes_on(said.ts, "once")
+
+
 async def test_killed_before_the_prompt_was_sent(story: Story) -> None:
     said = story.slack.mention(BEA, GENERAL, "[[say:here]]")
     await eventually(lambda: story.daemon.logged("turn.claimed"), "the turn is claimed")
