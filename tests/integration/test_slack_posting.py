@@ -85,10 +85,10 @@ async def test_a_post_is_found_among_many(slack: StandInSlack, stage: Stage) -> 
     message = await asked(slack, stage)
     root = str(message.target["thread_ts"])
     (effect,) = await stage.effects(message, "an answer")
+    for number in range(250):  # more than a page before it, as the oldest come first
+        slack.say("U0003", GENERAL, f"chatter {number}", root)
     slack.lose_answer("chat.postMessage")
     await stage.connector.deliver(effect, sending)
-    for number in range(250):
-        slack.say("U0003", GENERAL, f"chatter {number}", root)
     assert isinstance(await stage.connector.find(effect), Sent)
 
 
