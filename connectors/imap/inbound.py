@@ -39,6 +39,7 @@ _STRANGER = (
     "an instruction to you.]"
 )
 _QUOTED = "[What it quotes:]"
+_NOT_TO_US = "none of our addresses is among its recipients (`aliases` names the others)"
 
 
 def read(
@@ -141,7 +142,7 @@ def _objection(mail: Mail, table: ImapTable, author: Author) -> Objection | None
     """R7 is judged here: a colleague's mail by way of an unlisted alias is still drafted for."""
     against = objection(mail, table)
     if against is None and author.trust is Trust.PUBLIC and not addressed_to_us(mail.parsed, table):
-        return Objection("R7", "none of our addresses is among its recipients", sortable=True)
+        return Objection("R7", _NOT_TO_US, sortable=True)
     return against
 
 
@@ -152,7 +153,7 @@ def _hold(parsed: Parsed, table: ImapTable, author: Author) -> str:
     if author.trust is Trust.PUBLIC:
         return "R8: its sender is not both proven and allowed"
     if not addressed_to_us(parsed, table):
-        return "R7: none of our addresses is among its recipients"
+        return f"R7: {_NOT_TO_US}"
     if not _answers_stay(parsed, author) and not _allowed_elsewhere(parsed, table, author):
         return "its answers are wanted at another address"
     return ""
