@@ -1,8 +1,8 @@
 """What must never be answered: plain code, before any model is asked.
 
-The rules' names are those of docs/mail-answers.md; their sources are RFC 3834 (automatic responses), RFC
-2369 and 2919 (lists) and RFC 5321 4.5.5 (bounces). Whatever a mail claims can only make it less
-likely to be answered, so here its own headers are believed.
+The rules' names are those of docs/mail-answers.md; their sources are RFC 3834 (automatic
+responses), RFC 2369 and 2919 (lists) and RFC 5321 4.5.5 (bounces). Whatever a mail claims can only
+make it less likely to be answered, so here its own headers are believed.
 """
 
 from __future__ import annotations
