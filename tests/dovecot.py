@@ -36,6 +36,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.missing import missing
+
 BINARY = Path("/usr/sbin/dovecot")
 LMTP = Path("/usr/lib/dovecot/lmtp")
 PASSWORD = "secret"
@@ -296,7 +298,7 @@ _numbers = itertools.count(1)
 
 def _started() -> Iterator[Dovecot]:
     if not (BINARY.exists() and LMTP.exists()):
-        pytest.skip("missing: dovecot")
+        missing("dovecot")
     server = Dovecot()
     try:
         server.start()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-ARRIVED = '"28-Nov-2026 10:00:00 +0000"'
+ARRIVED = "28-Nov-2026 10:00:00 +0000"
 
 
 @dataclass(eq=False)
@@ -42,12 +42,14 @@ Answer = Callable[[Conversation, str], Awaitable[None]]
 
 @dataclass
 class ScriptedImap:
-    """`mails` are by uid. `poison` uids end the connection when their body is fetched, `vanishing`
-    ones are found and have no facts. `heard` is every command line, without its tag. `on` maps the
-    start of a command line to what answers it instead of us.
+    """`mails` are by uid, `arrived` their INTERNALDATE where it matters. `poison` uids end the
+    connection when their body is fetched, `vanishing` ones are found and have no facts. `heard` is
+    every command line, without its tag. `on` maps the start of a command line to what answers it
+    instead of us.
     """
 
     mails: dict[int, bytes] = field(default_factory=dict)
+    arrived: dict[int, str] = field(default_factory=dict)
     uidvalidity: int = 7
     capabilities: str = "IMAP4rev1 IDLE"
     greeting: str = "* OK ready\r\n"
@@ -168,7 +170,8 @@ class ScriptedImap:
         raw = self.mails[uid]
         number = sorted(self.mails).index(uid) + 1
         if "BODY" not in items:
-            facts = f"FLAGS (\\Recent) INTERNALDATE {ARRIVED} RFC822.SIZE {len(raw)}"
+            date = self.arrived.get(uid, ARRIVED)
+            facts = f'FLAGS (\\Recent) INTERNALDATE "{date}" RFC822.SIZE {len(raw)}'
             client.send(f"* {number} FETCH (UID {uid} {facts})\r\n")
             return
         section, body = "BODY[]", raw

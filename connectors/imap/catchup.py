@@ -85,7 +85,7 @@ class CatchUp:
         elif cursor.uidvalidity != selected.uidvalidity:
             cursor = await self._renumbered(client, intake, selected)
         elif self._origin is None:
-            self._origin = await self._stored_origin()
+            self._origin = await self._stored_origin(cursor)
         self._cursor = cursor
         return selected
 
@@ -105,10 +105,9 @@ class CatchUp:
         those that are known by Message-ID and content stay as they were.
         """
         log.warning("folder.renumbered", connector=self._name, uidvalidity=selected.uidvalidity)
-        before = await self._stored_origin()
-        arrived = before.arrived if before else self._clock.now() - WINDOW_SECONDS
+        before = await self._stored_origin(self._cursor)
         uid = await _highest(client, selected)
-        await self._begin_at(Origin(self._folder, selected.uidvalidity, uid, arrived))
+        await self._begin_at(Origin(self._folder, selected.uidvalidity, uid, before.arrived))
         self._fetching.forget()
         self._settled = frozenset()
         cursor = Cursor(self._name, self._folder, selected.uidvalidity, 0)
@@ -119,8 +118,13 @@ class CatchUp:
     def _origin_path(self) -> Path:
         return self._store.root / "origin.json"
 
-    async def _stored_origin(self) -> Origin | None:
-        return await asyncio.to_thread(origins.load, self._origin_path, self._folder)
+    async def _stored_origin(self, cursor: Cursor) -> Origin:
+        origin = await asyncio.to_thread(origins.load, self._origin_path, self._folder)
+        if origin is None:  # lost: what is below the cursor, and older than a week, is let be
+            arrived = self._clock.now() - WINDOW_SECONDS
+            origin = Origin(self._folder, cursor.uidvalidity, cursor.uid, arrived)
+            await self._begin_at(origin)
+        return origin
 
     async def _begin_at(self, origin: Origin) -> None:
         await asyncio.to_thread(origins.save, self._origin_path, origin)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors.imap.client import Limits
 from connectors.imap.config import ImapTable
 from connectors.imap.mail import Mail
-from connectors.imap.mailbox import Mailbox, Timing
+from connectors.imap.mailbox import Mailbox
 from daemon.clock import SystemClock
 from daemon.errors import Unavailable
 from daemon.model import (
@@ -64,7 +62,9 @@ async def read(mail: Mail, _intake: Intake) -> Message | Ignored | Unreadable:
 
 @dataclass
 class Stage:
-    """`ready` is set at each proof; `outages` are why `run` ended, each with its wait."""
+    """`ready` is set at each proof; `outages` are why `run` ended, each with the wait it asked for
+    (`longest_wait` cuts it short).
+    """
 
     mailbox: Mailbox
     intake: RecordingIntake
@@ -72,6 +72,7 @@ class Stage:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     outages: list[Unavailable] = field(default_factory=list)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    longest_wait: float = 60.0
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -97,7 +98,12 @@ class Stage:
                 self.ready.clear()
                 self.outages.append(error)
                 self.waiting.set()
-                await asyncio.sleep(error.retry_after)
+                await asyncio.sleep(min(error.retry_after, self.longest_wait))
+
+
+def mailbox_of(table: ImapTable, data_dir: Path, **more: Any) -> Mailbox:
+    options = {"read": read, **more}
+    return Mailbox(name=NAME, table=table, clock=SystemClock(), data_dir=data_dir, **options)
 
 
 @asynccontextmanager
@@ -105,23 +111,13 @@ async def on_stage(
     table: ImapTable,
     data_dir: Path,
     *,
-    tls: ssl.SSLContext | None = None,
-    timing: Timing | None = None,
-    limits: Limits | None = None,
     intake: RecordingIntake | None = None,
+    longest_wait: float = 60.0,
     **more: Any,
 ) -> AsyncIterator[Stage]:
-    mailbox = Mailbox(
-        name=NAME,
-        table=table,
-        clock=SystemClock(),
-        data_dir=data_dir,
-        tls=tls,
-        timing=timing,
-        limits=limits,
-        **{"read": read, **more},
-    )
-    stage = Stage(mailbox, intake or RecordingIntake(), data_dir)
+    """`more` goes to the mailbox."""
+    mailbox = mailbox_of(table, data_dir, **more)
+    stage = Stage(mailbox, intake or RecordingIntake(), data_dir, longest_wait=longest_wait)
     task = asyncio.create_task(stage.run())
     try:
         yield stage
