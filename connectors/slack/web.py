@@ -123,6 +123,7 @@ class Web:
     """Both clients. Outside `session()` they work too, each call with a connection of its own."""
 
     def __init__(self, table: SlackTable) -> None:
+        self._token = table.bot_token
         self.logger = quiet_logger()
         self.proxy = proxy_for(table.api_url)
         token = table.bot_token.reveal()
@@ -146,7 +147,10 @@ class Web:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """One session for all calls: a call without it costs a TLS handshake (measured)."""
+        """One session for all calls: a call without it costs a TLS handshake (measured). With the
+        token as it is now: the secret may have been read anew.
+        """
+        self.safe.token = self.once.token = self._token.reveal()
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=60),
