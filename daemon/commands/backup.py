@@ -67,12 +67,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _temporary(folder: str, names: list[str]) -> list[str]:
-    """What is no part of a backup: a workspace's `tmp`, and what is no file (a socket, a pipe)."""
+    """What is no part of a backup: what lies in a workspace's `tmp` (which must be there for its
+    next process), and what is no file (a socket, a pipe).
+    """
     here = Path(folder)
-    in_workspace = here.parent.name == "conversations"
-    return [
-        name for name in names if (in_workspace and name == "tmp") or not _copyable(here / name)
-    ]
+    if here.name == "tmp" and here.parent.parent.name == "conversations":
+        return names
+    return [name for name in names if not _copyable(here / name)]
 
 
 def _copyable(path: Path) -> bool:

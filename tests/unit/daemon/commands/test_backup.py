@@ -67,6 +67,7 @@ async def test_a_backup_holds_all_that_a_daemon_needs_and_nothing_of_processes(
         f"{home}/work/link",
     }
     assert (copy / home / "work" / "link").is_symlink(), "never what a link points to"
+    assert (copy / home / "tmp").is_dir(), "its next process needs it"
     assert copy.stat().st_mode & 0o777 == 0o700
     restored = await open_ledger(copy, ManualClock())
     (turn,) = await restored.interrupted()
