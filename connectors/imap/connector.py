@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -123,6 +123,9 @@ class ImapConnector:
         spent = ""
         if answer.final and outbound.may_send(answer, self._table):
             spent = await self._spent(answer)
+        elif answer.final:
+            holds = {str(message.target.get("hold", "")) for message in answer.messages}
+            log.info("answer.held", turn=answer.turn, reasons=sorted(holds))
         day = int(self._clock.now() // DAY_SECONDS)
         return outbound.compose(answer, self._table, spent=spent, day=day)
 
@@ -155,6 +158,10 @@ class ImapConnector:
                 await sending()
                 await self._tell(effect.id, str(effect.body["text"]))
                 return Sent(effect.id)
+            case EffectKind.REPLY if self._table.mode != "reply":
+                # The brake: what waits when a person takes sending away becomes a draft.
+                draft = replace(effect, kind=EffectKind.DRAFT)
+                return await self._filing.leave_draft(outbound.envelope(draft), sending)
             case EffectKind.REPLY | EffectKind.NOTICE:
                 return await self._send(effect, sending)
             case EffectKind.DRAFT:

@@ -5,6 +5,7 @@ All of it can be asked for afterwards by Message-ID, or done twice without harm.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -83,14 +84,15 @@ class Filing:
     # --- what was sent
 
     async def find_sent(self, mail: Envelope) -> Sent | Sighting:
-        """Presence in Sent is proof. Absence is none: the copy there is the server's affair, and
-        ours is filed only after the server has taken the mail.
+        """Presence in Sent is proof, and in Drafts, where a mail ends that may not be sent any
+        more. Absence is none: the copy in Sent is the server's affair, and ours comes only after
+        the server has taken the mail.
         """
-        try:
-            there = await self.holds("Sent", mail.message_id)
-        except Refused:
-            there = False
-        return Sent(mail.message_id) if there else Sighting.UNKNOWN
+        for use in ("Sent", "Drafts"):
+            with contextlib.suppress(Refused):
+                if await self.holds(use, mail.message_id):
+                    return Sent(mail.message_id)
+        return Sighting.UNKNOWN
 
     async def holds(self, use: str, message_id: str) -> bool:
         """Whether "Sent" or "Drafts" has a mail of that id. Raises Unavailable, Refused."""

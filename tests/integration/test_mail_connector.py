@@ -259,6 +259,20 @@ async def test_a_draft_that_a_person_has_sent_is_found_in_sent(stage: MailStage)
     assert isinstance(await stage.connector.find(draft), Sent)
 
 
+async def test_what_waits_when_sending_is_taken_away_becomes_a_draft(stage: MailStage) -> None:
+    """The brake of whoever sees a mailbox answer nonsense: `mode = "draft"`, and a restart."""
+    (reply,) = await stage.answered(await stage.heard(raw()))
+    assert reply.kind is EffectKind.REPLY
+    stage.table = stage.table.model_copy(update={"mode": "draft"})
+    braked = stage.restarted()
+    receipt = await braked.deliver(reply, Sending())
+    assert isinstance(receipt, Sent)
+    assert not stage.sink.taken
+    (draft,) = await stage.mails("Drafts")
+    assert draft["Auto-Submitted"] is None
+    assert await braked.find(reply) == receipt
+
+
 # --- labels --------------------------------------------------------------------------------------
 
 
