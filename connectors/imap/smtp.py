@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from daemon.model import NotNow, Receipt, Rejected, Sent, Unclear
 
 log = structlog.get_logger()
 
+_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _Failure = (SMTPException, OSError, TimeoutError)
 
 
@@ -228,7 +230,8 @@ def _refusal(what: str, error: SMTPResponseException, otherwise: Receipt) -> Rec
 
 
 def _told(error: BaseException) -> str:
-    """An error in one short line, for operators."""
+    """An error in one short line, for operators and the log: no correspondent's address in it."""
+    text = str(error) or type(error).__name__
     if isinstance(error, SMTPResponseException):
-        return f"{error.code} {error.message}"[:200].replace("\n", " ")
-    return (str(error) or type(error).__name__)[:200].replace("\n", " ")
+        text = f"{error.code} {error.message}"
+    return _ADDRESS.sub("(address)", " ".join(text.split()))[:200]

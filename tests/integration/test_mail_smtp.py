@@ -110,9 +110,12 @@ async def test_no_word_after_data_is_unclear(outcome: str, sink: SmtpSink) -> No
 async def test_a_recipient_who_is_refused_for_good_is_no_reason_to_try_again(
     sink: SmtpSink, smtp: Smtp
 ) -> None:
-    sink.refused["bob@example.com"] = "550 5.1.1 no such user"
+    sink.refused["bob@example.com"] = "550 5.1.1 <bob@example.com> no such user"
     ledger = Ledger()
-    assert isinstance(await smtp.send(MAIL, ledger.sending), Rejected)
+    found = await smtp.send(MAIL, ledger.sending)
+    assert isinstance(found, Rejected)
+    assert "no such user" in found.reason
+    assert "bob" not in found.reason  # it goes to the log
     assert ledger.committed == 0
     assert smtp.trouble == ""
     del sink.refused["bob@example.com"]
