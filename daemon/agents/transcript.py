@@ -22,6 +22,7 @@ MAX_READ_BYTES = 256 << 20  # of a longer transcript only the end is read: the p
 MAX_LINE_BYTES = 64 << 20
 MAX_ANSWER_CHARACTERS = 1_000_000
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FINAL_STOPS = frozenset({"end_turn", "stop_sequence"})
 _SYNTHETIC = "<synthetic>"  # model of entries that the CLI wrote itself, as for an API error
 _NO_RESPONSE = "No response requested."
@@ -83,7 +84,39 @@ class TranscriptFile:
                 os.close(folder)
 
     def _open_folder(self) -> int:
-        return open_folder(str(self.workspace.root), self._folders)
+        try:
+            return open_folder(str(self.workspace.root), self._folders)
+        except FileNotFoundError:
+            self._bring_here()
+            return open_folder(str(self.workspace.root), self._folders)
+
+    def _bring_here(self) -> None:
+        """The CLI names a project's folder by the path of its work directory, and a restored backup
+        may lie elsewhere: the folder that holds the session takes the name that it has now.
+        Raises FileNotFoundError where there is none.
+        """
+        projects = open_folder(str(self.workspace.root), self._folders[:-1])
+        try:
+            for name in os.listdir(projects):  # noqa: PTH208 - of a descriptor
+                if self._holds_session(name, projects):
+                    os.rename(name, self.project, src_dir_fd=projects, dst_dir_fd=projects)
+                    return
+        finally:
+            os.close(projects)
+        raise FileNotFoundError(f"{self.workspace.id} has no transcript")
+
+    def _holds_session(self, name: str, projects: int) -> bool:
+        try:
+            folder = os.open(name, _FOLDER, dir_fd=projects)
+        except OSError:
+            return False
+        try:
+            found = os.stat(self._name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(folder)
+        return stat.S_ISREG(found.st_mode)
 
     def _open(self) -> BinaryIO:
         folder = self._open_folder()
@@ -101,11 +134,10 @@ class TranscriptFile:
 
 def open_folder(root: str, folders: tuple[str, ...]) -> int:
     """A descriptor of a folder beneath `root`, each step without following a link. OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(root, flags)
+    descriptor = os.open(root, _FOLDER)
     for name in folders:
         try:
-            following = os.open(name, flags, dir_fd=descriptor)
+            following = os.open(name, _FOLDER, dir_fd=descriptor)
         finally:
             os.close(descriptor)
         descriptor = following

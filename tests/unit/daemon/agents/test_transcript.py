@@ -228,3 +228,25 @@ def test_one_that_is_set_aside_is_kept_and_no_longer_found(tmp_path: Path) -> No
     assert not file.exists()
     assert path.with_name(f"{path.name}.unusable").exists()
     file.set_aside()
+
+
+def test_one_of_a_restored_backup_is_found_though_the_path_is_another(tmp_path: Path) -> None:
+    file, path = placed(tmp_path)
+    written(path)
+    (path.parent.parent / "-unrelated").mkdir()
+    moved = TranscriptFile(file.workspace, "-elsewhere-work")
+    assert moved.fate(OURS).answer == "hello"
+    assert moved.exists()
+    assert not path.parent.exists(), "the CLI finds it by the new name"
+
+
+def test_another_folder_that_is_a_link_is_not_taken_for_it(tmp_path: Path) -> None:
+    file, path = placed(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    written(outside / path.name)
+    path.parent.rmdir()
+    (path.parent.parent / "-linked").symlink_to(outside)
+    moved = TranscriptFile(file.workspace, "-elsewhere-work")
+    assert moved.fate(OURS) == ABSENT
+    assert not moved.exists()
