@@ -1,17 +1,20 @@
 """Showing that somebody is at work: the status of a thread. Best effort, never in a post's way.
 
-`agents.sessions.setStatus` where the app is declared as an agent, else
-`assistant.threads.setStatus`; never both, as they share one place on the screen (reference: 5.4).
+`agents.sessions.setStatus` where the app is declared as an agent and the workspace has room for it,
+else `assistant.threads.setStatus`, whose limit is a thread's own. One thread's work is shown by one
+of them and taken away by the same: they share one place on the screen, and the last one wins.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
-from connectors.slack.limits import Limiter
+from connectors.slack.limits import Limited, Limiter
 from connectors.slack.web import Refused, Web, answer_of
 from daemon.clock import Clock
 from daemon.errors import Unavailable
@@ -32,9 +35,10 @@ MAX_SHOWN = 1000
 
 @dataclass(slots=True)
 class _Shown:
-    """What a thread shows; the lock keeps its calls in order."""
+    """What a thread shows, and by which of the two; the lock keeps its calls in order."""
 
     user: str
+    agent: bool
     text: str = ""
     since: float = 0.0
     at: float = 0.0
@@ -61,8 +65,8 @@ class Activity:
         key = (channel, thread)
         if text:
             await self._begin(key, text, str(target.get("user", "")))
-        elif key in self._shown and not await self._call(key, self._shown.pop(key), ""):
-            task = asyncio.create_task(self._clear_later(key), name="slack status clear")
+        elif (shown := self._shown.pop(key, None)) and not await self._call(key, shown, ""):
+            task = asyncio.create_task(self._clear_later(key, shown), name="slack status clear")
             self._clearing.add(task)
             task.add_done_callback(self._clearing.discard)
 
@@ -84,7 +88,7 @@ class Activity:
             for key, shown in list(self._shown.items()):
                 if now - shown.since > LONGEST_SECONDS:
                     self._shown.pop(key, None)
-                elif not self._agent and now - shown.at > RENEW_SECONDS:
+                elif not shown.agent and now - shown.at > RENEW_SECONDS:
                     await self._call(key, shown, shown.text)
 
     async def _begin(self, key: tuple[str, str], text: str, user: str) -> None:
@@ -93,8 +97,8 @@ class Activity:
         if shown is None:
             if len(self._shown) >= MAX_SHOWN:
                 return
-            shown = self._shown[key] = _Shown(user, since=now)
-        elif self._agent or shown.text == text:
+            shown = self._shown[key] = _Shown(user, self._agent, since=now)
+        elif shown.agent or shown.text == text:
             return  # "processing" has no text: once is enough
         shown.text = text
         await self._call(key, shown, text)
@@ -103,45 +107,59 @@ class Activity:
         """Whether it arrived. Calls of one thread never overtake each other."""
         try:
             async with asyncio.timeout(CALL_SECONDS), shown.lock:
-                await self._set(key, text)
+                await self._set(key, shown, text)
         except (Refused, Unavailable, TimeoutError) as error:
             log.info("status.not_shown", reason=str(error) or type(error).__name__)
             return isinstance(error, Refused)  # asking again would not help
         shown.at = self._clock.monotonic()
         return True
 
-    async def _set(self, key: tuple[str, str], text: str) -> None:
+    async def _set(self, key: tuple[str, str], shown: _Shown, text: str) -> None:
         channel, thread = key
-        if self._agent:
+        if shown.agent:
             try:
-                await self._enter("agents.sessions.setStatus", "")
-                await answer_of(
-                    self._web.safe.agents_sessions_setStatus(
-                        channel_id=channel,
-                        thread_ts=thread,
-                        status="processing" if text else "active",
-                    )
+                await self._limited(
+                    "agents.sessions.setStatus",
+                    "",
+                    self._web.safe.agents_sessions_setStatus,
+                    channel_id=channel,
+                    thread_ts=thread,
+                    status="processing" if text else "active",
                 )
+            except Limited:
+                if not text:
+                    raise
+                shown.agent = False
             except Refused as error:
                 if error.code not in NO_AGENT:
                     raise
-                self._agent = False
+                self._agent = shown.agent = False
                 log.info("status.agent_refused", reason=str(error))
             else:
                 return
-        await self._enter("assistant.threads.setStatus", f"{channel}/{thread}")
-        await answer_of(
-            self._web.safe.assistant_threads_setStatus(
-                channel_id=channel, thread_ts=thread, status=text
-            )
+        await self._limited(
+            "assistant.threads.setStatus",
+            f"{channel}/{thread}",
+            self._web.safe.assistant_threads_setStatus,
+            channel_id=channel,
+            thread_ts=thread,
+            status=text,
         )
 
-    async def _enter(self, method: str, place: str) -> None:
-        await self._limiter.enter(self.team, method, place)
+    async def _limited(
+        self, method: str, place: str, call: Callable[..., Awaitable[Any]], **arguments: str
+    ) -> None:
+        """One call, if the limits let it go now. Raises Limited, Refused, Unanswered."""
+        try:
+            await self._limiter.enter(self.team, method, place)
+            await answer_of(call(**arguments))
+        except Limited as error:
+            self._limiter.close(self.team, method, place, error.retry_after)
+            raise
 
-    async def _clear_later(self, key: tuple[str, str]) -> None:
+    async def _clear_later(self, key: tuple[str, str], shown: _Shown) -> None:
         """A status left standing would claim for an hour that somebody is at work."""
         for tries in range(1, CLEARING_TRIES + 1):
             await self._clock.sleep(2.0**tries)
-            if key in self._shown or await self._call(key, _Shown(""), ""):
+            if key in self._shown or await self._call(key, shown, ""):
                 return

@@ -1,6 +1,7 @@
 """One shared limiter for all calls of the Web API: Slack's published limits, at four fifths.
 
-Buckets are per (team, method) and per (team, channel); a 429 closes its bucket until Retry-After.
+Buckets are per (team, method), per (team, channel) or per thread; a 429 closes its bucket until
+Retry-After.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ TIER_3, TIER_4 = 50, 100
 SHARE = 0.8
 TIERS = {
     "agents.sessions.setStatus": TIER_3,
-    "assistant.threads.setStatus": TIER_3,
     "conversations.history": TIER_3,
     "conversations.open": TIER_3,
     "conversations.replies": TIER_3,
     "users.info": TIER_4,
 }
+STATUSES_A_MINUTE = 60  # of assistant.threads.setStatus, to one thread: its page in the docs
 POSTS_A_MINUTE = 200  # to a whole workspace: "several hundred"
 # To one channel at once, then one a second ("short bursts" are allowed). Not the whole of a burst:
 # what is left bears calls that arrive closer together than they went.
@@ -93,6 +94,8 @@ class Limiter:
                 self._bucket((team, method, ""), 60 / POSTS_A_MINUTE, POSTS_A_MINUTE // 4),
                 self._bucket((team, method, channel), 1.0, POSTS_BURST),
             ]
+        if method == "assistant.threads.setStatus":
+            return [self._bucket((team, method, channel), 60 / (SHARE * STATUSES_A_MINUTE), BURST)]
         if method in TIERS:
             return [self._bucket((team, method, ""), 60 / (SHARE * TIERS[method]), BURST)]
         return []

@@ -281,6 +281,36 @@ async def test_an_app_that_is_no_agent_shows_the_older_status_and_never_both(
     assert [entry["status"] for entry in statuses(slack)] == ["is reading…", ""] * 2
 
 
+async def test_every_turn_of_a_busy_minute_shows_a_sign_and_takes_its_own_away(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    for number in range(16):
+        await slack.wait_for_ack(slack.mention(BEA, GENERAL, f"number {number}"))
+    targets = [message.target for message in stage.intake.messages]
+    for target in targets:
+        await stage.connector.show_activity(target, "is reading…")
+    shown = {entry["thread_ts"]: entry["by"] for entry in statuses(slack) if entry["status"]}
+    assert set(shown) == {target["thread_ts"] for target in targets}
+    assert set(shown.values()) == {"agents.sessions", "assistant.threads"}
+    other = [target for target in targets if shown[target["thread_ts"]] == "assistant.threads"]
+    for target in other:
+        await stage.connector.show_activity(target, "")
+    cleared = [entry for entry in statuses(slack) if entry["status"] == ""]
+    assert [entry["thread_ts"] for entry in cleared] == [target["thread_ts"] for target in other]
+
+
+async def test_a_429_of_the_status_is_believed_and_the_older_one_shown(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    slack.rate_limit("agents.sessions.setStatus", 30)
+    for number in range(3):
+        await slack.wait_for_ack(slack.mention(BEA, GENERAL, f"number {number}"))
+    for message in stage.intake.messages:
+        await stage.connector.show_activity(message.target, "is reading…")
+    assert len(slack.calls("agents.sessions.setStatus")) == 1
+    assert [entry["by"] for entry in statuses(slack)] == ["assistant.threads"] * 3
+
+
 async def test_a_status_that_cannot_be_shown_harms_nobody(
     slack: StandInSlack, stage: Stage
 ) -> None:
