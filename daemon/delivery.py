@@ -186,14 +186,24 @@ class Delivery:
                 self._count(effect, "absent")
                 return
             if not last:
-                await self._clock.sleep(LOOK_AGAIN_SECONDS)
-        await self._ledger.mark_unclear(effect.id, "nobody can tell whether it arrived")
-        self._metrics.delivery_unclear.labels(self._connector.name).inc()
-        self._count(effect, "unclear")
+                await self._clock.sleep(self._until_second_look(effect))
+        # Told first, which its key does once: a death in between must not leave it untold.
         if effect.kind is not EffectKind.NOTICE:
             await self._tell(
                 effect.id, f"{effect.id} may or may not have arrived; it is not sent again"
             )
+        await self._ledger.mark_unclear(effect.id, "nobody can tell whether it arrived")
+        self._metrics.delivery_unclear.labels(self._connector.name).inc()
+        self._count(effect, "unclear")
+
+    def _until_second_look(self, effect: Effect) -> float:
+        """Seconds. What passed before a restart counts, where only one attempt was ever begun;
+        else a daemon that is restarted often would never settle it.
+        """
+        if effect.attempts != 1 or effect.started_at is None:
+            return LOOK_AGAIN_SECONDS
+        passed = max(self._clock.now() - effect.started_at, 0.0)
+        return max(LOOK_AGAIN_SECONDS - passed, 0.0)
 
     async def _find(self, effect: Effect) -> Sent | Sighting:
         """Ask until the outside answers: a look-up that fails says nothing."""
@@ -212,10 +222,10 @@ class Delivery:
         return found
 
     async def _give_up(self, effect: Effect, reason: str) -> None:
-        await self._ledger.mark_dead(effect.id, reason)
-        self._count(effect, "dead", reason=reason)
         if effect.kind is not EffectKind.NOTICE:  # a notice about a notice would go round for ever
             await self._tell(effect.id, f"{effect.id} could not be delivered: {reason}")
+        await self._ledger.mark_dead(effect.id, reason)
+        self._count(effect, "dead", reason=reason)
 
     def _count(self, effect: Effect, outcome: str, **fields: str) -> None:
         self._metrics.deliveries.labels(self._connector.name, outcome).inc()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
 from daemon import texts
 from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Think, Use, Wait, Work
 from daemon.clock import ManualClock
+from daemon.delivery import LOOK_AGAIN_SECONDS
 from daemon.errors import LedgerError, StartFailed
 from daemon.model import (
     ConversationId,
@@ -24,6 +25,7 @@ from daemon.model import (
     Rejected,
     Sender,
     Sent,
+    Sighting,
     Stop,
     Trust,
     Unclear,
@@ -530,7 +532,78 @@ class FullDisk:
         return getattr(self._real, name)
 
 
+class Unfindable(RecordingConnector):
+    """An outside that never shows what has arrived; `looks` counts how often it was asked."""
+
+    looks = 0
+
+    async def find(self, effect: Effect) -> Sent | Sighting:
+        self.looks += 1
+        return Sighting.UNKNOWN
+
+
+class DiesWriting:
+    """A ledger under whose daemon somebody pulls the rug: one write is begun and never done."""
+
+    def __init__(self, real: Ledger, write: str) -> None:
+        self._real = real
+        self._write = write
+
+    def __getattr__(self, name: str) -> object:
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        return never if name == self._write else getattr(self._real, name)
+
+
+def dies_writing(write: str) -> Callable[[Ledger], Ledger]:
+    return lambda real: cast("Ledger", DiesWriting(real, write))
+
+
+async def test_people_know_of_an_unclear_delivery_even_if_the_daemon_dies_writing_it(
+    tmp_path: Path,
+) -> None:
+    clock, chat = ManualClock(), Unfindable()
+    chat.receipts = [Unclear("timeout")]
+    dying = dies_writing("mark_unclear")
+    async with Flow(tmp_path, clock=clock, connectors=(chat,), ledger=dying) as flow:
+        flow.agents.script = echo
+        await flow.say("one")
+        await flow.until(lambda: chat.looks == 1)
+        await clock.advance(LOOK_AGAIN_SECONDS)
+        await flow.until(lambda: bool(flow.told))
+
+
+async def test_people_know_of_a_dead_delivery_even_if_the_daemon_dies_writing_it(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path, ledger=dies_writing("mark_dead")) as flow:
+        flow.agents.script = echo
+        flow.chat.receipts = [Rejected("is_archived")]
+        await flow.say("one")
+        await flow.until(lambda: bool(flow.told))
+
+
 # --- restarts ---------------------------------------------------------------------------------
+
+
+async def test_the_second_look_at_an_unclear_delivery_is_not_put_off_by_a_restart(
+    tmp_path: Path,
+) -> None:
+    clock, chat = ManualClock(), Unfindable()
+    chat.receipts = [Unclear("timeout")]
+    async with Flow(tmp_path, clock=clock, connectors=(chat,)) as flow:
+        flow.agents.script = echo
+        await flow.say("one")
+        await flow.until(lambda: chat.looks == 1)
+        await clock.advance(LOOK_AGAIN_SECONDS - 30)
+        assert not flow.told
+    async with Flow(tmp_path, clock=clock, connectors=(chat,)) as flow:
+        await flow.until(lambda: chat.looks == 2)
+        await clock.advance(29)
+        assert not flow.told
+        await clock.advance(1)
+        await flow.until(lambda: bool(flow.told))
 
 
 async def test_what_was_queued_is_answered_after_a_restart_in_order(tmp_path: Path) -> None:
