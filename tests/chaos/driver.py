@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.chaos.mails import Hold
 from tests.chaos.plan import Aim, Life, Plan
 from tests.chaos.stage import Stage
 
@@ -139,8 +138,8 @@ async def _event(stage: Stage, aim: Aim) -> bool:
                 await slack.wait_for(
                     lambda entry: entry["kind"] == "ack", since=since, within=AIM_SECONDS
                 )
-            case "mail refused" | "mail taken":
-                await _mail(stage, "taken" if aim == "mail taken" else "refused")
+            case "delivered" | "mail refused" | "mail taken":
+                await _mail(stage, aim)
             case "asked" | "answered":
                 count = len(model.journal) + 1
                 request = (await model.requests(count=count, seconds=AIM_SECONDS))[-1]
@@ -163,14 +162,17 @@ async def _post(stage: Stage, *, performed: bool) -> None:
     )
 
 
-async def _mail(stage: Stage, hold: Hold) -> None:
-    """Until a mail has come in, taken or not; the server's word on it never leaves."""
+async def _mail(stage: Stage, aim: Aim) -> None:
+    """Until a mail lies in the mailbox; or until an answer has come in, is taken or not, and the
+    server's word on it never leaves.
+    """
     assert stage.mails is not None, "the plan is one with mail"
-    sink = stage.mails.sink
-    sink.held.clear()
-    sink.hold = hold
+    sink, event = stage.mails.sink, stage.mails.delivered
+    if aim != "delivered":
+        sink.hold, event = "taken" if aim == "mail taken" else "refused", sink.held
+    event.clear()
     async with asyncio.timeout(AIM_SECONDS):
-        await sink.held.wait()
+        await event.wait()
 
 
 def _unhang(stage: Stage) -> None:

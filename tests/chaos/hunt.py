@@ -37,8 +37,9 @@ async def hunt(names: Iterable[str], seed: int) -> int:
 async def attempt(
     name: str, seed: int, directory: Path, *, kills: int = KILLS, messages: int = MESSAGES
 ) -> Outcome:
-    aims = cast("tuple[Aim, ...]", MUTANTS[name].aims)
-    size = Size(kills, messages, LIFE_SECONDS, later=4.0, aims=aims)
+    mutant = MUTANTS[name]
+    aims = cast("tuple[Aim, ...]", mutant.aims)
+    size = Size(kills, messages, LIFE_SECONDS, mail=mutant.mail, later=4.0, aims=aims)
     command = (sys.executable, "-P", str(LAUNCHER), name)
     return await run(
         make(size, seed), size, directory / "run", command=command, quiet=QUIET_SECONDS

@@ -87,6 +87,7 @@ class Mails:
         self.sink = sink
         self.dovecot = dovecot
         self.box = Postbox(dovecot, ADDRESS)
+        self.delivered = asyncio.Event()
         self._smtp_port = smtp_port
 
     def table(self) -> dict[str, Any]:
@@ -114,6 +115,7 @@ class Mails:
 
     async def deliver(self, mail: EmailMessage) -> None:
         await self.box.delivered(mail, sender=str(mail["From"]))
+        self.delivered.set()
 
 
 def letter(

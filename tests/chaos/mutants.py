@@ -17,12 +17,14 @@ from typing import Any
 
 from slack_bolt.response import BoltResponse
 
+from connectors.imap.connector import ImapConnector
 from connectors.slack.connector import SlackConnector
 from daemon.cli import main
 from daemon.delivery import Delivery
+from daemon.intake import LedgerIntake
 from daemon.ledger import intake, turns
 from daemon.ledger.sqlite import SqliteLedger
-from daemon.model import Effect, Turn, TurnId
+from daemon.model import Cursor, Effect, Inbound, Registered, Sent, Sighting, Turn, TurnId
 from daemon.ports import ClaimLimits, Ending
 
 GAP_SECONDS = 0.2  # how long the broken daemon is open to a kill
@@ -36,6 +38,7 @@ class Mutant:
     apply: Callable[[], None]
     earns: frozenset[str]
     aims: tuple[str, ...]
+    mail: bool = False
 
 
 def acknowledge_first() -> None:
@@ -104,6 +107,25 @@ def take_the_newest_first() -> None:
     turns._longest_run = newest
 
 
+def move_the_cursor_first() -> None:
+    accept = LedgerIntake.accept
+
+    async def late(self: LedgerIntake, item: Inbound, cursor: Cursor | None = None) -> Registered:
+        if cursor is not None:
+            await self._ledger.set_cursor(cursor)
+            await asyncio.sleep(GAP_SECONDS)
+        return await accept(self, item)
+
+    LedgerIntake.accept = late  # type: ignore[method-assign]
+
+
+def believe_that_no_mail_arrived() -> None:
+    async def absent(self: ImapConnector, effect: Effect) -> Sent | Sighting:
+        return Sighting.ABSENT
+
+    ImapConnector.find = absent  # type: ignore[method-assign]
+
+
 MUTANTS = {
     "ack-first": Mutant(
         "Slack is acknowledged before the row is written",
@@ -140,6 +162,20 @@ MUTANTS = {
         take_the_newest_first,
         frozenset({"disorder"}),
         ("any",),
+    ),
+    "cursor-first": Mutant(
+        "a mailbox's cursor moves before the mail is registered",
+        move_the_cursor_first,
+        frozenset({"lost"}),
+        ("delivered",),
+        mail=True,
+    ),
+    "mail-resend": Mutant(
+        "a mail that is not found in Sent is taken for not sent",
+        believe_that_no_mail_arrived,
+        frozenset({"twice"}),
+        ("mail taken",),
+        mail=True,
     ),
 }
 

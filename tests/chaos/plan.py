@@ -12,7 +12,7 @@ Trouble = Literal[
 ]
 Aim = Literal[
     "any", "start", "recovered", "acked", "registered", "claimed", "asked", "answered",
-    "finished", "before post", "after post", "sent", "mail refused", "mail taken",
+    "finished", "before post", "after post", "sent", "delivered", "mail refused", "mail taken",
 ]  # fmt: skip
 
 AT_ONCE = 7  # conversations that people write in at the same time
@@ -108,7 +108,7 @@ def _life(says: tuple[Say, ...], size: Size, rng: random.Random) -> Life:
     wait = rng.uniform(0.2, 2 * size.life) if aim == "any" else rng.uniform(0.0, size.life)
     if aim in ("start", "recovered"):
         wait = 0.0
-    late = {"start": 1.5, "asked": 0.4, "answered": 0.3}.get(aim, 0.05)
+    late = {"start": 1.5, "asked": 0.4, "answered": 0.3, "delivered": 0.3}.get(aim, 0.05)
     jitter = rng.choice((0.0, rng.uniform(0.0, late), rng.uniform(0.0, late)))
     return Life(
         says,
@@ -126,7 +126,7 @@ def _aim(size: Size, rng: random.Random) -> Aim:
         "before post", "after post", "sent",
     )  # fmt: skip
     if size.mail:
-        aims = (*aims, "mail taken", "mail refused")
+        aims = (*aims, "delivered", "mail taken", "mail refused")
     return "any" if rng.random() < 0.5 else rng.choice(aims)
 
 
