@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from daemon.agents import cli_version
-from tests.bench import chat, life, weight
+from tests.bench import chat, life, mail, weight
 from tests.bench.rows import Row, table
 from tests.bench.standin import model
 
@@ -26,6 +26,7 @@ PARTS: dict[str, Part] = {
     "live": chat.live,
     "fresh": chat.fresh,
     "burst": chat.burst,
+    "mail": mail.mail,
     "starts": life.starts,
     "memory": weight.memory,
     "request": weight.request,
