@@ -197,11 +197,18 @@ class Config(_Table):
 
     @model_validator(mode="after")
     def _notify_has_a_way(self) -> Config:
-        kinds = {table.kind for table in self.connectors.values()}
-        ways = {"slack": "slack", "mail": "imap"}
+        tables = self.connectors.values()
+        ways = {
+            "slack": ("of kind 'slack'", any(table.kind == "slack" for table in tables)),
+            "mail": (
+                "of kind 'imap' with smtp",
+                any(table.kind == "imap" and getattr(table, "smtp", None) for table in tables),
+            ),
+        }
         for address in self.daemon.notify:
-            if (kind := ways[address.partition(":")[0]]) not in kinds:
-                raise ValueError(f"daemon.notify: {address!r} needs a connector of kind {kind!r}")
+            needed, there = ways[address.partition(":")[0]]
+            if not there:
+                raise ValueError(f"daemon.notify: {address!r} needs a connector {needed}")
         if self.isolation.level == "none" and self._answers_strangers():
             raise ValueError("isolation.level: none is refused while strangers are answered")
         return self

@@ -16,6 +16,16 @@ bot_token = { env = "SLACK_BOT_TOKEN" }
 """
 
 
+MAILBOX_WITHOUT_SMTP = """
+[daemon]
+notify = ["mail:a@example.com"]
+[connectors.support]
+kind = "imap"
+address = "support@example.com"
+imap = { host = "imap.example.com", port = 993, user = "u", password = { env = "P" } }
+"""
+
+
 def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
     path = tmp_path / "postroom.toml"
     path.write_text(text)
@@ -35,6 +45,10 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
         ("[daemon]\nnotify = ['mail:a@example.com']", "daemon.notify: 'mail:a@example.com' needs"),
+        (
+            MAILBOX_WITHOUT_SMTP,
+            "daemon.notify: 'mail:a@example.com' needs a connector of kind 'imap' with smtp",
+        ),
         ("[connectors.x]\nkind = 'telepathy'", "connectors.x: kind = 'telepathy'"),
         ("[connectors.slack]\nkind='slack'\napp_token={env='A'}", "connectors.slack.bot_token: "),
         ("not toml", "postroom.toml: "),
