@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from daemon.agents import cli_version
-from tests.bench import chat, life, mail, weight
+from tests.bench import chat, gateway, launcher, ledger, life, mail, weight
 from tests.bench.rows import Row, table
 from tests.bench.standin import model
 
@@ -26,7 +26,10 @@ PARTS: dict[str, Part] = {
     "live": chat.live,
     "fresh": chat.fresh,
     "burst": chat.burst,
+    "ledger": ledger.ledger,
     "mail": mail.mail,
+    "gateway": gateway.gateway,
+    "launcher": launcher.launcher,
     "starts": life.starts,
     "memory": weight.memory,
     "request": weight.request,

@@ -1,24 +1,26 @@
-"""What the gateway costs: `python -m tests.bench.gateway [REQUESTS]`.
+"""What the gateway costs beside direct calls.
 
-An upstream that answers at once, the gateway, and the client are three processes. Direct calls and
-calls through the gateway alternate on connections that stay open; the request is 24 kB, as a first
-turn's. Prints milliseconds to the first byte of an answer, what each piece of a paced stream is
-late, and the time of whole streams, with differences and ratios.
+An upstream that answers at once, the gateway, and the client are three processes (the first two
+run as `python -m tests.bench.gateway upstream` and `serve URL`). Direct calls and calls through the
+gateway alternate on connections that stay open; the request is 24 kB, as a first turn's. Measured
+are the time to the first byte of an answer, what each piece of a paced stream is late, and whole
+streams.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from daemon.clock import SystemClock
 from daemon.gateway import ModelGateway
 from daemon.model import ModelCall
+from tests.bench.rows import Row, compare, more, ratio
 from tests.integration.gateway_help import turn
 
 MESSAGES = "/v1/messages?beta=true"
@@ -149,43 +151,54 @@ def lateness(data: bytes) -> list[float]:
     return [(now - int(at)) / 1e9 for at in data.split(b"@")[1::2] if at.isdigit()]
 
 
-def row(name: str, direct: Sequence[float], through: Sequence[float]) -> None:
-    """p50 and p99 in milliseconds of both ways; p99 needs a hundred samples to say anything."""
-    for quantile, index in (("p50", 49), ("p99", 98)):
-        a = statistics.quantiles(direct, n=100, method="inclusive")[index] * 1000
-        b = statistics.quantiles(through, n=100, method="inclusive")[index] * 1000
-        print(f"{name:38}{quantile:>5}{a:12.2f}{b:12.2f}{b - a:+12.2f}{b / a:10.3f}")
+async def gateway(_root: Path, _url: str, requests: int = 500) -> list[Row]:
+    api, (api_port,) = await child("upstream")
+    serving, (port, token) = await child("serve", f"http://127.0.0.1:{api_port}")
+    try:
+        direct = await Way.to("direct", int(api_port), "none")
+        return await measure((direct, await Way.to("gateway", int(port), token)), requests)
+    finally:
+        for process in (serving, api):
+            process.kill()
+            await process.wait()
 
 
-async def measure(ways: tuple[Way, Way], requests: int) -> None:
-    print(f"{'ms':38}{'':5}{'direct':>12}{'gateway':>12}{'more':>12}{'ratio':>10}")
+async def measure(ways: tuple[Way, Way], requests: int) -> list[Row]:
     for way in ways:
         for _ in range(20):
             await way.ask()
     firsts: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(requests):
         for way in ways:
-            firsts[way.name].append((await way.ask())[0])
-    row(f"first byte, {requests} requests", *firsts.values())
-    await streams(ways, 5, 200, 10.0)
-    await streams(ways, 5, 10_000, 0.0)
+            firsts[way.name].append(1000 * (await way.ask())[0])
+    work, beside = "gateway: first byte of an answer", "the direct call"
+    return [
+        *compare(work, beside, firsts["gateway"], firsts["direct"], p50=more(3)),
+        *await streams(ways, 5, 200, 10.0),
+        *await streams(ways, 5, 10_000, 0.0),
+    ]
 
 
-async def streams(ways: tuple[Way, Way], times: int, pieces: int, apart_ms: float) -> None:
+async def streams(ways: tuple[Way, Way], times: int, pieces: int, apart_ms: float) -> Sequence[Row]:
+    """Whole streams in seconds; of those whose pieces come apart in time, also their lateness."""
     whole: dict[str, list[float]] = {way.name: [] for way in ways}
     late: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(times):
         for way in ways:
             _, seconds, lates = await way.ask(pieces, apart_ms)
             whole[way.name].append(seconds)
-            late[way.name] += lates
-    if apart_ms:
-        row(f"a piece late, {apart_ms:g} ms apart", *late.values())
-    kind = f"{apart_ms:g} ms apart" if apart_ms else "as fast as it goes"
-    direct, through = (statistics.median(values) * 1000 for values in whole.values())
-    more, ratio = through - direct, through / direct
-    name = f"stream of {pieces}, {kind}"
-    print(f"{name:38}{'p50':>5}{direct:12.2f}{through:12.2f}{more:+12.2f}{ratio:10.3f}")
+            late[way.name] += [1000 * value for value in lates]
+    beside = "the direct call"
+    if not apart_ms:
+        name = f"gateway: {pieces} pieces as fast as they go"
+        return compare(name, beside, whole["gateway"], whole["direct"], unit="s")[:1]
+    name = f"gateway: {pieces} pieces, {apart_ms:g} ms apart"
+    return [
+        *compare(
+            f"{name}, whole", beside, whole["gateway"], whole["direct"], unit="s", p50=ratio(1.01)
+        )[:1],
+        *compare(f"{name}, one late", beside, late["gateway"], late["direct"]),
+    ]
 
 
 async def child(*arguments: str) -> tuple[asyncio.subprocess.Process, list[str]]:
@@ -201,23 +214,11 @@ async def child(*arguments: str) -> tuple[asyncio.subprocess.Process, list[str]]
     raise RuntimeError(f"{arguments[0]} did not start")
 
 
-async def main(requests: int) -> None:
-    api, (api_port,) = await child("upstream")
-    gateway, (port, token) = await child("serve", f"http://127.0.0.1:{api_port}")
-    try:
-        direct = await Way.to("direct", int(api_port), "none")
-        await measure((direct, await Way.to("gateway", int(port), token)), requests)
-    finally:
-        for process in (gateway, api):
-            process.kill()
-            await process.wait()
-
-
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["upstream"]:
             asyncio.run(serve_upstream())
         case ["serve", url]:
             asyncio.run(serve_gateway(url))
-        case rest:
-            asyncio.run(main(int(rest[0]) if rest else 500))
+        case _:
+            sys.exit("python -m tests.bench gateway")
