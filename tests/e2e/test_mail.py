@@ -72,6 +72,12 @@ class Office:
                 found = await asyncio.to_thread(self.postbox.mails, folder)
         return [parsed(each) for each in found]
 
+    def labelled(self, word: str) -> bool:
+        """Whether the first mail bears a label."""
+        with self.postbox.reader() as reader:
+            reader.select("INBOX", readonly=True)
+            return list(reader.uid("SEARCH", "KEYWORD", f"Triage/{word}")[1]) == [b"1"]
+
     async def taken(self, count: int = 1) -> list[Any]:
         await eventually(lambda: len(self.sink.taken) >= count, "a mail handed over", 60)
         return [parsed(each.raw) for each in self.sink.taken]
@@ -124,16 +130,19 @@ async def test_sorted_mail_is_labelled_by_an_agent_without_tools(office: Office)
             raw(sender="eve@evil.org", proven=False, text=f"Hello [[say:{verdict}]]")
         )
 
-        def labelled() -> bool:
-            with office.postbox.reader() as reader:
-                reader.select("INBOX", readonly=True)
-                found = reader.uid("SEARCH", "KEYWORD", "Triage/complaint")[1]
-                return list(found) == [b"1"]
-
-        await eventually(labelled, "the label")
+        await eventually(lambda: office.labelled("complaint"), "the label")
         await eventually(lambda: daemon.logged("operators.told"), "people told")
         assert "Angry" not in daemon.log.read_text()
         assert not office.sink.taken
+
+
+async def test_an_agent_labels_the_mail_that_it_answers(office: Office) -> None:
+    async with office.daemon():
+        label = '[[tool:mcp__postroom__label {"label": "question"}]]'
+        await office.postbox.delivered(raw(text=f"Hours? {label} [[say:On Sundays.]]"))
+        (answer,) = await office.taken()
+        assert answer.get_content().strip() == "On Sundays."
+        await eventually(lambda: office.labelled("question"), "the label")
 
 
 async def test_a_mail_that_was_cut_off_by_a_crash_is_found_and_not_sent_again(
