@@ -284,8 +284,17 @@ class Turn:
 
     @property
     def sender(self) -> str:
-        """Whom the turn's cost is booked on: its first message's sender."""
+        """Who wrote its first message."""
         return self.messages[0].message.sender.id
+
+    @property
+    def booked_on(self) -> str:
+        """Whom its cost is booked on: its sender. A stranger's mail is booked on its connector, as
+        anybody can have written that address into it.
+        """
+        by_mail = self.messages[0].message.priority is Priority.MAIL
+        borrowed = by_mail and self.trust is Trust.PUBLIC
+        return f"connector:{self.connector}" if borrowed else self.sender
 
 
 @dataclass(frozen=True, slots=True)

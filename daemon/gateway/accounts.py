@@ -114,7 +114,7 @@ class Accounts:
         call = ModelCall(
             conversation=turn.conversation,
             turn=turn.id,
-            booked_on=turn.sender,
+            booked_on=turn.booked_on,
             model=seen.model,
             usage=seen.usage,
             cost=seen.cost,
