@@ -27,6 +27,7 @@ PARTS: dict[str, Part] = {
     "fresh": chat.fresh,
     "burst": chat.burst,
     "ledger": ledger.ledger,
+    "acks": chat.acks,
     "mail": mail.mail,
     "gateway": gateway.gateway,
     "launcher": launcher.launcher,

@@ -9,8 +9,8 @@ from pathlib import Path
 from claude_agent_sdk import ClaudeSDKClient
 
 from tests.bench.bare import Bare, turn
-from tests.bench.rows import Row, compare, more, ratio
-from tests.bench.stage import POSTS_APART, Stage, stage
+from tests.bench.rows import Row, at_most, compare, more, quantile, ratio
+from tests.bench.stage import PATIENCE, PERSON, POSTS_APART, Stage, stage
 
 CHANNELS = 4
 BURST, PARALLEL = 20, 2
@@ -18,6 +18,26 @@ BURST, PARALLEL = 20, 2
 
 def milliseconds(seconds: list[float]) -> list[float]:
     return [1000 * value for value in seconds]
+
+
+# --- registering ---------------------------------------------------------------------------------
+
+
+async def acks(root: Path, url: str, events: int = 500, bursts: int = 3) -> list[Row]:
+    """Direct messages that come at once, each a conversation of its own: from each event's frame to
+    its acknowledgement, which says that it is on disk.
+    """
+    seconds: list[float] = []
+    for number in range(bursts):
+        async with stage(root / str(number), url, pool={"max_processes": 1}) as standing:
+            slack = standing.slack
+            said = [slack.dm(PERSON, "hello") for _ in range(events)]
+            heard = [await slack.wait_for_ack(one, within=PATIENCE) for one in said]
+            seconds += [ack["seconds"] for ack in heard]
+            await standing.daemon.kill()  # what it registered is not to be answered here
+    worst = quantile(seconds, 99) * 1000
+    work = f"Slack event -> ack, {events} at once, p99"
+    return [Row(work, "-", worst, None, "ms", len(seconds), at_most(50))]
 
 
 # --- a live conversation --------------------------------------------------------------------------
