@@ -248,12 +248,10 @@ class Pool:
 
     async def _serve(self, seat: Seat, turn: Turn) -> None:
         slot = seat.slot
-        if seat.wait_for is not None:
-            await asyncio.wait({seat.wait_for})
         try:
             if seat.spare is not None:
                 slot.worker.live = seat.spare.live
-            await slot.worker.run_turn(turn)
+            await slot.worker.run_turn(turn, after=seat.wait_for)
         except LedgerError:
             log.exception("turn.unwritten", turn=turn.id)
             await self._retire(slot)

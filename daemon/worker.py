@@ -81,9 +81,10 @@ class Worker:
         self._silence: asyncio.Task[None] | None = None
         self._signs: set[asyncio.Task[None]] = set()
 
-    async def run_turn(self, turn: Turn) -> None:
-        """Run a claimed turn to whatever end it has. Raises LedgerError when its end could not be
-        written: the turn is still `running` then.
+    async def run_turn(self, turn: Turn, after: asyncio.Task[None] | None = None) -> None:
+        """Run a claimed turn to whatever end it has, once `after` has ended (the process whose slot
+        this is leaves). Raises LedgerError when its end could not be written: the turn is still
+        `running` then.
         """
         self._running, self._stopping, self._told = True, False, turn.told
         self._first_text = None
@@ -92,7 +93,7 @@ class Worker:
             turn=turn.id, conversation=turn.conversation, connector=turn.connector
         ):
             try:
-                outcome = await self._run(turn)
+                outcome = await self._run(turn, after)
             except LedgerError:
                 raise
             except Exception:  # the turn boundary: a defect of ours must not take the pool along
@@ -120,8 +121,12 @@ class Worker:
 
     # --- one attempt ----------------------------------------------------------------------------
 
-    async def _run(self, turn: Turn) -> str:
+    async def _run(self, turn: Turn, after: asyncio.Task[None] | None) -> str:
         around = self._around
+        if after is not None:
+            await asyncio.wait({after})
+            if self._stopping:
+                return await around.endings.stopped(turn)
         if around.gateway.blocked() is not None:
             return await around.endings.postponed(turn, sent=False, told=turn.told)
         try:

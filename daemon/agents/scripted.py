@@ -126,6 +126,8 @@ class ScriptedAgents:
         self.script: Script = script or (lambda _: [Say("ok")])
         self.on_start: Callable[[Start], Awaitable[None]] | None = None
         """Awaited in every start: may wait, or raise StartFailed."""
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        """Awaited in every close, before the process is gone."""
         self.on_sync: Callable[[], None] | None = None
         """Called in a thread after a turn was answered and before its end is written."""
         self.starts: list[Start] = []
@@ -251,6 +253,8 @@ class ScriptedAgent:
         self._signal.set()
 
     async def close(self) -> None:
+        if self._agents.on_close is not None:
+            await self._agents.on_close()
         self.kill()
         await asyncio.sleep(0)
 
