@@ -86,20 +86,26 @@ class Copies:
                 await self._clock.sleep(kept[0][1] + self._after - now)
 
     async def _file(self, paths: list[Path]) -> None:
+        """The mails themselves have gone out; a copy that fails waits, and is looked for again."""
         self.trouble = ""
         for path in paths:
             message_id, raw, kept_at = await asyncio.to_thread(_read, path)
             try:
                 if message_id:
                     await self._filing.file_copy(message_id, raw)
-            except (Unavailable, Refused) as error:
-                # The mail itself has gone out; only its copy waits, and is looked for again.
-                self.trouble = f"no copy in Sent: {error}"
-                log.warning("copy.not_filed", effect=path.stem, reason=str(error))
+            except Unavailable as error:
+                self._failed(path, error)
+                return
+            except Refused as error:  # this one's fault, perhaps: the others are still tried
+                self._failed(path, error)
                 if self._clock.now() - kept_at < PATIENCE_SECONDS:
-                    return
-                log.error("copy.given_up", effect=path.stem)  # noqa: TRY400 - the line above says why
+                    continue
+                log.error("copy.given_up", effect=path.stem)  # noqa: TRY400 - why is said above
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    def _failed(self, path: Path, error: Exception) -> None:
+        self.trouble = f"no copy in Sent: {error}"
+        log.warning("copy.not_filed", effect=path.stem, reason=str(error))
 
     def _path(self, effect: EffectId) -> Path:
         return self._folder / f"{effect}.sent"

@@ -80,6 +80,16 @@ async def test_a_copy_that_nobody_takes_is_given_up_in_the_end(tmp_path: Path) -
     assert sent.tried == 1
 
 
+async def test_one_copy_that_is_refused_holds_up_no_other(tmp_path: Path) -> None:
+    sent = Sent(Refused("NO too large"))
+    made = copies(tmp_path, sent)
+    await made.keep(EFFECT, "<a@b>", b"large")
+    await made.keep(EffectId("eff-2"), "<c@d>", b"small")
+    os.utime(tmp_path / "eff-1.sent", (1, SystemClock().now() - 60))
+    await filed(made, tmp_path)
+    assert list(sent.mails) == ["<c@d>", "<a@b>"]
+
+
 async def test_a_half_written_file_is_no_copy(tmp_path: Path) -> None:
     (tmp_path / "eff-1.part").write_bytes(b"<a@b>\nhal")
     made = copies(tmp_path, Sent())
