@@ -76,6 +76,7 @@ class Worker:
         self._running = False
         self._stopping = False
         self._told = False
+        self._attempt = 0
         self._first_text: float | None = None
         self._interrupting: asyncio.Task[None] | None = None
         self._silence: asyncio.Task[None] | None = None
@@ -87,7 +88,7 @@ class Worker:
         `running` then.
         """
         self._running, self._stopping, self._told = True, False, turn.told
-        self._first_text = None
+        self._first_text, self._attempt = None, turn.attempt
         began = self._around.clock.monotonic()
         with structlog.contextvars.bound_contextvars(
             turn=turn.id, conversation=turn.conversation, connector=turn.connector
@@ -161,6 +162,7 @@ class Worker:
         attempt = turn.attempt if turn.resend and turn.attempt else turn.attempt + 1
         text = prompt_text(turn, attempt, await self._history(turn))
         await self._around.ledger.begin_attempt(turn.id, attempt, live.agent.process)
+        self._attempt = attempt
         turn = replace(turn, attempt=attempt, resend=False)
         self._around.gateway.open_turn(live.token, turn)
         live.gate.open(turn, attempt)
@@ -283,7 +285,7 @@ class Worker:
         log.info(
             "turn.finished",
             outcome=outcome,
-            attempt=turn.attempt,
+            attempt=self._attempt,
             failures=turn.failures,
             messages=len(turn.messages),
             seconds=round(seconds, 3),

@@ -91,6 +91,7 @@ async def test_an_agent_that_dies_is_replaced_and_its_turn_goes_on(
         assert "echo once" in json.dumps(model.journal[-1].body["messages"])
     assert texts(slack, GENERAL, said.ts) == ["once", "just once"]
     assert turns_that_ended(daemon)[:2] == ["new_attempt", "done"]
+    assert [entry["attempt"] for entry in daemon.logged("turn.finished")[:2]] == [1, 2]
 
 
 async def test_a_turn_past_its_clock_is_set_aside_after_three_tries_and_can_be_tried_again(
