@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -244,14 +245,14 @@ def add_names(
 
 def _insert(connection: sqlite3.Connection, row: dict[str, Any]) -> bool:
     """False: one of its two keys is there already."""
-    columns = ", ".join(row)
-    marks = ", ".join(f":{column}" for column in row)
+    return connection.execute(_insertion(tuple(row)), row).rowcount == 1
+
+
+@functools.cache
+def _insertion(columns: tuple[str, ...]) -> str:
+    marks = ", ".join(f":{column}" for column in columns)
     # No target: it covers both keys. Not "or ignore", which would swallow broken rows as well.
-    cursor = connection.execute(
-        f"insert into inbox ({columns}) values ({marks}) on conflict do nothing",
-        row,
-    )
-    return cursor.rowcount == 1
+    return f"insert into inbox ({', '.join(columns)}) values ({marks}) on conflict do nothing"
 
 
 def _update(connection: sqlite3.Connection, id_: int, values: dict[str, Any]) -> None:

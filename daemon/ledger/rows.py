@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ EFFECT_COLUMNS = (
 _encode = json.JSONEncoder(separators=(",", ":"), default=dict).encode  # ASCII: any text survives
 
 
-def to_json(value: Mapping[str, Any] | Iterable[Any]) -> str:
-    return _encode(value if isinstance(value, Mapping | list | tuple) else list(value))
+def to_json(value: Mapping[str, Any] | list[Any]) -> str:
+    return "[]" if value == [] else _encode(value)
 
 
 def plain(text: str) -> str:
