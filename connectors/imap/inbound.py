@@ -57,15 +57,14 @@ def read(
     against = _objection(mail, table, author)
     if against is not None and not (table.mode == "triage" and against.sortable):
         return Ignored(connector, mail.outside_id, str(against), mail.alternate_id)
-    joins = known is not None and may_join(author, parsed, known)
-    hold = _hold(parsed, table, author)
+    joined = known if known is not None and may_join(author, parsed, known) else None
+    new = ConversationId(f"mail:{connector}:{mail.outside_id}")
+    hold = _hold(parsed, table, author, joined)
     return Message(
         connector=connector,
         outside_id=mail.outside_id,
         alternate_id=mail.alternate_id,
-        conversation=known.id
-        if joins and known is not None
-        else ConversationId(f"mail:{connector}:{mail.outside_id}"),
+        conversation=joined.id if joined is not None else new,
         sender=Sender(author.id, author.name, author.trust),
         text=_text(mail, table, author, hold),
         sent_at=mail.arrived or 0.0,
@@ -146,12 +145,16 @@ def _objection(mail: Mail, table: ImapTable, author: Author) -> Objection | None
     return against
 
 
-def _hold(parsed: Parsed, table: ImapTable, author: Author) -> str:
+def _hold(
+    parsed: Parsed, table: ImapTable, author: Author, joined: KnownConversation | None
+) -> str:
     """Why the answer waits for a person. Empty: it may be sent."""
     if table.mode != "reply":
         return f"mode is {table.mode}"
     if author.trust is Trust.PUBLIC:
         return "R8: its sender is not both proven and allowed"
+    if joined is not None and joined.trust is Trust.PUBLIC:
+        return "R8: its conversation holds what strangers wrote"
     if not addressed_to_us(parsed, table):
         return f"R7: {_NOT_TO_US}"
     if not _answers_stay(parsed, author) and not _allowed_elsewhere(parsed, table, author):

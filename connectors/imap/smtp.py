@@ -84,10 +84,17 @@ class Smtp:
         """Do all that comes before a recipient. Empty, or why it does not work."""
         async with self._lock:
             client = await self._connected()
-            if not isinstance(client, NotNow) and await self._begin(client, sender) is None:
-                await self._reset(client)
-                self.trouble = ""
-            self._keep_a_while()
+            if isinstance(client, NotNow):
+                return client.reason
+            try:
+                if await self._begin(client, sender) is None:
+                    await self._reset(client)
+                    self.trouble = ""
+            except BaseException:
+                self._drop()
+                raise
+            finally:
+                self._keep_a_while()
             return self.trouble
 
     async def close(self) -> None:

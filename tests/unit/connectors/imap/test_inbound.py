@@ -122,6 +122,13 @@ def test_a_mail_without_an_author_is_ignored() -> None:
     assert "no author" in ignored(raw(sender=""))
 
 
+def test_a_members_mail_in_a_public_conversation_waits_for_a_person() -> None:
+    """What strangers wrote there has shaped the agent's answer."""
+    got = message(raw(), conversation(Trust.PUBLIC, "bob@example.com"))
+    assert "strangers" in str(got.target["hold"])
+    assert "becomes a draft" in got.text
+
+
 # --- what may come of it -------------------------------------------------------------------------
 
 
