@@ -90,6 +90,7 @@ class Worker:
         self._running, self._stopping, self._told = True, False, turn.told
         self._first_text, self._attempt = None, turn.attempt
         began = self._around.clock.monotonic()
+        self._show(turn, texts.WORKING)  # again where it waited: what ended before took it away
         with structlog.contextvars.bound_contextvars(
             turn=turn.id, conversation=turn.conversation, connector=turn.connector
         ):
