@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.chaos.mutants import MUTANTS
 from tests.chaos.plan import Size, make
 from tests.chaos.report import show
 from tests.chaos.run import run
+
+MAIL = 5  # of sixteen conversations
 
 
 def main() -> int:
@@ -33,10 +36,11 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="where to keep everything; else a new one")
     parser.add_argument("--mutants", nargs="*", choices=tuple(MUTANTS), metavar="NAME")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started, too
     if given.mutants is not None:
         return asyncio.run(hunt(given.mutants or tuple(MUTANTS), given.seed))
     directory = given.directory or Path(tempfile.mkdtemp(prefix="postroom-chaos-")) / "run"
-    size = Size(given.kills, given.messages, given.life, mail=given.mail)
+    size = Size(given.kills, given.messages, given.life, mail=MAIL if given.mail else 0)
     outcome = asyncio.run(run(make(size, given.seed), size, directory))
     show(outcome, size, given.seed)
     return 0 if outcome.clean else 1

@@ -38,7 +38,7 @@ class Mutant:
     apply: Callable[[], None]
     earns: frozenset[str]
     aims: tuple[str, ...]
-    mail: bool = False
+    mail: int = 0
 
 
 def acknowledge_first() -> None:
@@ -168,14 +168,14 @@ MUTANTS = {
         move_the_cursor_first,
         frozenset({"lost"}),
         ("delivered",),
-        mail=True,
+        mail=40,
     ),
     "mail-resend": Mutant(
         "a mail that is not found in Sent is taken for not sent",
         believe_that_no_mail_arrived,
         frozenset({"twice"}),
         ("mail taken",),
-        mail=True,
+        mail=40,
     ),
 }
 

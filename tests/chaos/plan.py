@@ -78,7 +78,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large a run is. `life` is the mean length of a life in seconds; what comes again, or is
-    edited, does so up to `later` seconds after it was said.
+    edited, does so up to `later` seconds after it was said. `mail` is its share of conversations,
+    beside the eleven of Slack; 0: there is no mail.
     """
 
     kills: int
@@ -86,7 +87,7 @@ class Size:
     life: float = 6.0
     channels: int = 8
     people: int = 8
-    mail: bool = False
+    mail: int = 0
     later: float = 15.0
     aims: tuple[Aim, ...] = ()  # none given: the usual mixture
 
@@ -163,7 +164,7 @@ def _says(size: Size, rng: random.Random) -> list[Say]:
 
 def _talk(number: int, size: Size, rng: random.Random) -> Talk:
     places: tuple[Place, ...] = ("channel", "group", "direct", "mail")
-    place = rng.choices(places, (6, 1, 4, 5 if size.mail else 0))[0]
+    place = rng.choices(places, (6, 1, 4, size.mail))[0]
     people = rng.sample(range(size.people), rng.choice((1, 1, 2, 3)))
     return Talk(number, place, rng.randrange(size.channels), tuple(people))
 
