@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -35,14 +36,14 @@ MAX_SHOWN = 1000
 
 @dataclass(slots=True)
 class _Shown:
-    """What a thread shows, and by which of the two; the lock keeps its calls in order."""
+    """What a thread shows, and by which of the two."""
 
     user: str
     agent: bool
+    lock: asyncio.Lock  # the thread's: a sign never overtakes the one before it is taken away
     text: str = ""
     since: float = 0.0
     at: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Activity:
@@ -55,6 +56,7 @@ class Activity:
         self._clock = clock
         self._agent = True
         self._shown: dict[tuple[str, str], _Shown] = {}
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._clearing: set[asyncio.Task[None]] = set()
 
     async def show(self, target: JsonObject, text: str) -> None:
@@ -97,7 +99,8 @@ class Activity:
         if shown is None:
             if len(self._shown) >= MAX_SHOWN:
                 return
-            shown = self._shown[key] = _Shown(user, self._agent, since=now)
+            lock = self._locks.setdefault(key, asyncio.Lock())
+            shown = self._shown[key] = _Shown(user, self._agent, lock, since=now)
         elif shown.agent or shown.text == text:
             return  # "processing" has no text: once is enough
         shown.text = text

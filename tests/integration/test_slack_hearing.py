@@ -299,6 +299,20 @@ async def test_every_turn_of_a_busy_minute_shows_a_sign_and_takes_its_own_away(
     assert [entry["thread_ts"] for entry in cleared] == [target["thread_ts"] for target in other]
 
 
+async def test_a_new_sign_never_overtakes_the_end_of_the_one_before(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    await slack.wait_for_ack(slack.mention(BEA, GENERAL, "hello"))
+    (message,) = stage.intake.messages
+    await stage.connector.show_activity(message.target, "is reading…")
+    slack.slow("agents.sessions.setStatus", 0.3)
+    await asyncio.gather(
+        stage.connector.show_activity(message.target, ""),
+        stage.connector.show_activity(message.target, "is reading…"),
+    )
+    assert [entry["status"] for entry in statuses(slack)] == ["processing", "active", "processing"]
+
+
 async def test_a_429_of_the_status_is_believed_and_the_older_one_shown(
     slack: StandInSlack, stage: Stage
 ) -> None:
