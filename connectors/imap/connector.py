@@ -78,7 +78,7 @@ class ImapConnector:
             table=table,
             clock=around.clock,
             data_dir=around.data_dir,
-            read=reader(name, table, around.operators),
+            read=reader(name, table, around.operators, around.tell),
             timing=pace.mailbox,
         )
         self._smtp = Smtp(table.smtp, table.domain, around.clock, pace.smtp) if table.smtp else None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from connectors.imap.config import ImapTable
 from connectors.imap.mail import Mail, ReadMail
@@ -82,14 +82,34 @@ def read(
     )
 
 
-def reader(connector: str, table: ImapTable, operators: frozenset[str]) -> ReadMail:
-    """The function that the mailbox hands each mail to."""
+def reader(
+    connector: str,
+    table: ImapTable,
+    operators: frozenset[str],
+    tell: Callable[[str, str], Awaitable[None]],
+) -> ReadMail:
+    """The function that the mailbox hands each mail to. `tell` informs operators."""
 
     async def read_mail(mail: Mail, intake: Intake) -> Message | Ignored:
         known = await _conversation(connector, mail, table, operators, intake)
-        return read(connector, mail, table, operators, known)
+        item = read(connector, mail, table, operators, known)
+        if isinstance(item, Ignored) and mail.parsed.returned:
+            await _tell_of_return(connector, mail.parsed.returned, intake, tell)
+        return item
 
     return read_mail
+
+
+async def _tell_of_return(
+    connector: str, name: str, intake: Intake, tell: Callable[[str, str], Awaitable[None]]
+) -> None:
+    """A bounce is never answered; but where the mail is ours, somebody waits for it in vain. Only
+    an answer's name leads to a conversation: a notice that comes back brings no other.
+    """
+    if await intake.find_conversation(connector, (name,)) is not None:
+        effect = name.strip("<>").partition("@")[0]
+        text = f"{connector}: an answer came back undelivered. See: postroom trace {effect}"
+        await tell(f"{effect}/returned", text)
 
 
 # --- where it belongs ----------------------------------------------------------------------------

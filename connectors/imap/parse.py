@@ -17,6 +17,7 @@ from email.utils import getaddresses
 from functools import partial
 from typing import Any
 
+from connectors.imap.bounces import original_id, tells_of_failure
 from connectors.imap.cleaning import clean, decode, header, unescaped
 from connectors.imap.hypertext import to_text
 
@@ -61,6 +62,7 @@ class Parsed:
     list_fields: list[str] = field(default_factory=list)
     content_type: str = ""
     report: bool = False
+    returned: str = ""  # the Message-ID of a mail that this one reports as not delivered
     text: str = ""
     quoted: str = ""
     attachments: list[list[str | int]] = field(default_factory=list)
@@ -167,6 +169,7 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
     plain: list[str] = []
     html: list[str] = []
     room = _MAX_TEXT
+    failed, returned = False, ""
     stack: list[tuple[Any, int]] = [(mime, 0)]
     seen = 0
     while stack:
@@ -177,6 +180,8 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
             break
         kind = part.get_content_type()
         out.report = out.report or kind in _REPORTS
+        failed = failed or tells_of_failure(part, kind)
+        returned = returned or original_id(part, kind)
         if part.is_multipart() and kind != "message/rfc822":
             stack += [(child, depth + 1) for child in reversed(part.get_payload())]
             continue
@@ -185,6 +190,7 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
             room -= _read_part(part, kind, texts, out, flags=flags, room=room)
         except Exception:  # noqa: BLE001 - foreign bytes: the other parts still count
             flags.add("part")
+    out.returned = returned if failed else ""
     _choose(plain, html, out, flags)
 
 

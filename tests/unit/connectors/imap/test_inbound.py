@@ -17,6 +17,7 @@ from daemon.model import (
     Trust,
 )
 from tests.fakes import RecordingIntake
+from tests.integration.mail_stage import Told
 from tests.mails import OPERATORS, fetched, proof, raw, table
 
 STRANGER = "eve@evil.org"
@@ -244,7 +245,7 @@ async def test_a_sender_finds_the_nearest_conversation_that_they_may_enter() -> 
     his, theirs = conversation(Trust.MEMBER, "bob@example.com"), conversation(Trust.PUBLIC, "x@y.z")
     intake = RecordingIntake(conversations={"<b@example.com>": his, "<x@y.z>": theirs})
     data = raw(("In-Reply-To", "<x@y.z>"), ("References", "<b@example.com> <x@y.z>"))
-    item = await reader("support", table(), OPERATORS)(fetched(data), intake)
+    item = await reader("support", table(), OPERATORS, Told().tell)(fetched(data), intake)
     assert isinstance(item, Message)
     assert item.conversation == his.id
 
@@ -252,7 +253,7 @@ async def test_a_sender_finds_the_nearest_conversation_that_they_may_enter() -> 
 async def test_a_subject_alone_joins_nothing() -> None:
     known = conversation(Trust.MEMBER, "bob@example.com")
     intake = RecordingIntake(conversations={"<other@example.com>": known})
-    read_mail = reader("support", table(), OPERATORS)
+    read_mail = reader("support", table(), OPERATORS, Told().tell)
     item = await read_mail(fetched(raw(subject="Re: Opening hours")), intake)
     assert isinstance(item, Message)
     assert item.conversation != known.id
@@ -265,6 +266,61 @@ def test_the_references_of_an_answer_keep_the_threads_first_and_its_last() -> No
     assert got[0] == chain[0]
     assert got[-2:] == [chain[-1], "<one@example.com>"]
     assert len(" ".join(got)) < 998 - len("References: ")
+
+
+# --- what comes back -----------------------------------------------------------------------------
+
+OURS = "<eff-0123@example.com>"
+
+
+def report(action: str, original: str) -> bytes:
+    return (
+        "Return-Path: <>\r\nFrom: MAILER-DAEMON@example.com\r\nTo: support@example.com\r\n"
+        "Auto-Submitted: auto-replied\r\n"
+        'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
+        "--b\r\n\r\nIt did not arrive.\r\n"
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        "Reporting-MTA: dns; mx\r\n\r\n"
+        f"Final-Recipient: rfc822; bob@example.com\r\nAction: {action}\r\nStatus: 5.1.1\r\n"
+        f"--b\r\n{original}--b--\r\n"
+    ).encode()
+
+
+WHOLE = f"Content-Type: message/rfc822\r\n\r\nSubject: x\r\nMessage-ID: {OURS}\r\n\r\nbody\r\n"
+HEADERS = f"Content-Type: text/rfc822-headers\r\n\r\nSubject: x\r\nMessage-Id: {OURS}\r\n"
+
+
+@pytest.mark.parametrize("original", [WHOLE, HEADERS])
+async def test_people_are_told_once_of_an_answer_that_came_back(original: str) -> None:
+    told = Told()
+    ours = conversation(Trust.MEMBER, "bob@example.com")
+    intake = RecordingIntake(conversations={OURS: ours})
+    read_mail = reader("support", table(), OPERATORS, told.tell)
+    for _ in range(2):
+        item = await read_mail(fetched(report("failed", original)), intake)
+        assert isinstance(item, Ignored)
+    ((key, text),) = told.texts.items()
+    assert key.startswith("eff-0123")
+    assert "postroom trace eff-0123" in text
+    assert "bob" not in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        report("delayed", WHOLE),
+        report("delivered", WHOLE),
+        report("failed", WHOLE.replace("eff-0123", "somebody-elses")),
+        report("failed", "Content-Type: message/rfc822\r\n\r\n"),
+        report("failed", "Content-Type: text/rfc822-headers\r\n\r\n\xff"),
+    ],
+)
+async def test_other_reports_are_nobodys_business(data: bytes) -> None:
+    told = Told()
+    ours = conversation(Trust.MEMBER, "bob@example.com")
+    intake = RecordingIntake(conversations={OURS: ours})
+    await reader("support", table(), OPERATORS, told.tell)(fetched(data), intake)
+    assert not told.texts
 
 
 # --- anything at all -----------------------------------------------------------------------------
