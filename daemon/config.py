@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from daemon.errors import ConfigError
+from daemon.machine import memory_bytes
 from daemon.model import Trust
 from daemon.plugin import ConnectorTable, load
 from daemon.secret import Secret
@@ -113,8 +114,7 @@ class AgentTable(_Table):
 
 def processes_for_this_machine() -> int:
     """One process for each 768 MiB beyond the first GiB, 1 to 8 (agent-sdk: 250-400 MB at work)."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(8, (memory - 2**30) // (768 * 2**20)))
+    return max(1, min(8, (memory_bytes() - 2**30) // (768 * 2**20)))
 
 
 class PoolTable(_Table):

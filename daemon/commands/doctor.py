@@ -18,6 +18,7 @@ from daemon import config as configuration
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.errors import ConfigError, PostroomError, WallError
+from daemon.machine import memory_bytes
 from daemon.model import Finding, HealthState
 from daemon.plugin import Surroundings, load
 from daemon.ports import Connector, Diagnoses
@@ -64,7 +65,7 @@ def _print(findings: list[Finding], as_json: bool) -> int:
 def _machine(config: Config) -> Iterator[Finding]:
     yield from _versions()
     yield _data_dir(config.daemon.data_dir)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    memory = memory_bytes() // 2**20
     wanted = config.pool.max_processes * MEMORY_EACH_MB
     yield Finding(
         "memory",
@@ -143,11 +144,22 @@ async def _model(config: Config, *, live: bool) -> tuple[Finding, ...]:
     except (aiohttp.ClientError, TimeoutError) as error:
         mend = "check agent.api_url and the network"
         return (Finding("model", FAIL, f"not reached: {type(error).__name__}", mend),)
+    return (_answered(status, live=live),)
+
+
+def _answered(status: int, *, live: bool) -> Finding:
+    """What the status of the trial says. An empty request is answered 400 where all is well."""
     if status in {401, 403}:
-        return (Finding("model", FAIL, f"the key is refused ({status})", "set agent.api_key"),)
-    if live and status != 200:
-        return (Finding("model", FAIL, f"a call was answered {status}", "see agent.model"),)
-    return (Finding("model", OK, "answered a call" if live else "reached, and the key is taken"),)
+        return Finding("model", FAIL, f"the key is refused ({status})", "set agent.api_key")
+    if status == 429 or status >= 500:
+        return Finding("model", WARN, f"answered {status}: it is busy or down", "try again later")
+    if live and status == 200:
+        return Finding("model", OK, "answered a call")
+    if live:
+        return Finding("model", FAIL, f"a call was answered {status}", "see agent.model")
+    if status == 400:
+        return Finding("model", OK, "reached, and the key is taken")
+    return Finding("model", FAIL, f"no Messages API: answered {status}", "see agent.api_url")
 
 
 async def _connector(config: Config, name: str, *, live: bool) -> tuple[Finding, ...]:
@@ -165,6 +177,9 @@ async def _connector(config: Config, name: str, *, live: bool) -> tuple[Finding,
         return await connector.diagnose(live=live)
     except PostroomError as error:
         return (Finding(name, FAIL, str(error)),)
+    except Exception as error:  # noqa: BLE001 - a trial that breaks is a finding of its own
+        told = f"its trial broke: {type(error).__name__}: {error}"
+        return (Finding(name, FAIL, told, "please report this"),)
 
 
 class _NothingSent:

@@ -12,6 +12,7 @@ from daemon.clock import ManualClock
 from daemon.errors import ConfigError, DataDirBusy, LedgerError
 from daemon.ledger import migrations, open_ledger, read_only
 from daemon.ledger.lock import file_system
+from daemon.ledger.opening import connect_for_writing
 from daemon.model import ConversationId
 
 
@@ -23,6 +24,13 @@ async def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert set(modes) >= {"ledger.db", "ledger.db-wal", "lock"}
     assert set(modes.values()) == {0o600}
     assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_commit_is_on_disk_when_it_returns(tmp_path: Path) -> None:
+    """No kill of a process shows the difference, only a power cut does."""
+    with closing(connect_for_writing(tmp_path / "x.db")) as connection:
+        assert tuple(connection.execute("pragma synchronous").fetchone()) == (2,)
+        assert tuple(connection.execute("pragma journal_mode").fetchone()) == ("wal",)
 
 
 async def test_a_second_owner_is_refused_by_the_first_ones_pid(tmp_path: Path) -> None:
