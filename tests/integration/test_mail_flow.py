@@ -185,6 +185,30 @@ async def test_two_of_our_mailboxes_that_write_to_each_other_stop(
             assert len(flow.agents.prompts) == 1
 
 
+async def test_people_are_told_of_an_answer_that_came_back(
+    postbox: Postbox, sink: SmtpSink, tmp_path: Path
+) -> None:
+    async with mail_flow(tmp_path, support=mailbox(postbox, sink)) as flow:
+        flow.agents.script = lambda _prompt: [Say("On Sundays.")]
+        await postbox.delivered(raw())
+        await sink.until(lambda: sink.taken)
+        bounce = (
+            b"From: MAILER-DAEMON@example.com\r\nTo: support@example.com\r\n"
+            b"Message-ID: <bounce@example.com>\r\n"
+            b'Content-Type: multipart/report; boundary="b"\r\n\r\n'
+            b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\n"
+            b"Final-Recipient: rfc822; bob@example.com\r\nAction: failed\r\n\r\n"
+            b"--b\r\nContent-Type: message/rfc822\r\n\r\n" + sink.taken[0].raw + b"\r\n--b--\r\n"
+        )
+        await postbox.delivered(bounce, sender="")
+        await flow.until(lambda: bool(flow.told), PATIENCE)
+        await settled(flow, 1)
+        effect = parsed(sink.taken[0].raw)["Message-ID"].strip("<>").partition("@")[0]
+        assert f"postroom trace {effect}" in flow.told[0]
+        assert await flow.ledger.trace(effect) is not None
+        assert len(sink.taken) == 1
+
+
 async def test_a_threads_quota_is_kept_by_the_ledger(
     postbox: Postbox, sink: SmtpSink, tmp_path: Path
 ) -> None:
