@@ -61,7 +61,7 @@ async def test_a_mention_is_answered_in_its_thread_and_the_thread_goes_on(
         assert "heron" not in story, "ids and states, never what people wrote"
         status, story, _ = await daemon.run("trace", follow_up.ts)
         assert status == 0
-        assert "slack:T0001:U0003" in story
+        assert f"{GENERAL}:{follow_up.ts}" in story
 
         last = slack.mention(BEA, GENERAL, "still there? [[say:yes]]")
         assert (await slack.wait_for_answer(last)).text == "yes"
