@@ -338,6 +338,12 @@ class Agents(Protocol):
 
     def erase(self, workspace: Workspace) -> None: ...
 
+    def on_disk(self) -> Mapping[Workspace, float]:
+        """Every workspace that is there, by whomever it was made, and when. Their sessions are not
+        known ("" stands for each). Blocking.
+        """
+        ...
+
 
 # --- gateway -------------------------------------------------------------------------------------
 
@@ -558,5 +564,9 @@ class Ledger(Protocol):
     async def retain(
         self, *, records_before: float, workspaces_before: float, keys_before: float
     ) -> tuple[Workspace, ...]: ...
+    async def adopted(self) -> frozenset[str]:
+        """Ids of the workspaces that a conversation, or a turn that is not over, still needs."""
+        ...
+
     async def backup(self, path: Path) -> None: ...
     async def close(self) -> None: ...

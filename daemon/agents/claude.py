@@ -15,7 +15,7 @@ from claude_agent_sdk import ClaudeSDKClient, ResultError, project_key_for_direc
 from daemon.agents.live import ClaudeAgent, describe, finish
 from daemon.agents.options import AgentSettings, agent_environment, client_options
 from daemon.agents.transcript import TranscriptFile
-from daemon.agents.workspaces import make_workspace, remove_tree
+from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
 from daemon.errors import StartFailed
 from daemon.isolation import processes
 from daemon.isolation.plan import Plan, write_launcher
@@ -127,6 +127,9 @@ class ClaudeAgents:
         if workspace.root.parent != self._conversations or workspace.root.name in {".", ".."}:
             raise ValueError(f"{workspace.id} does not lie among the conversations")
         remove_tree(workspace.root)
+
+    def on_disk(self) -> Mapping[Workspace, float]:
+        return workspaces_in(self._conversations)
 
     # --- starting -------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from daemon.agents.workspaces import make_workspace, remove_tree
+from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
 from daemon.errors import AgentDied
 from daemon.model import JsonObject, ProcessRef, Profile, Prompt, Usage, Workspace
 from daemon.ports import (
@@ -197,6 +197,9 @@ class ScriptedAgents:
     def erase(self, workspace: Workspace) -> None:
         self.erased.append(workspace)
         remove_tree(workspace.root)
+
+    def on_disk(self) -> Mapping[Workspace, float]:
+        return workspaces_in(self._root)
 
     def next_tool_use_id(self) -> str:
         return f"toolu_{next(self._tool_ids)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
 from pathlib import Path
@@ -17,6 +18,16 @@ def make_workspace(conversations: Path) -> Workspace:
     for directory in (workspace.work, workspace.config, workspace.home, workspace.tmp):
         directory.mkdir(mode=0o700)
     return workspace
+
+
+def workspaces_in(conversations: Path) -> dict[Workspace, float]:
+    """The workspaces below `conversations`, and when each was made; links are none of them."""
+    found = {}
+    for root in conversations.glob("ws-*"):
+        if root.is_dir() and not root.is_symlink():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found[Workspace(id=root.name, root=root, session="")] = root.stat().st_mtime
+    return found
 
 
 def remove_tree(path: Path) -> None:

@@ -321,6 +321,9 @@ class SqliteLedger:
         while await self._own(upkeep.drop_raw, self._data_dir):
             continue
 
+    async def adopted(self) -> frozenset[str]:
+        return await self._ask(upkeep.adopted)
+
     async def backup(self, path: Path) -> None:
         await asyncio.to_thread(upkeep.backup, self._path, path)
 

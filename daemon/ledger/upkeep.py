@@ -140,6 +140,14 @@ def drop_keys(connection: sqlite3.Connection, before: float) -> int:
     ).rowcount
 
 
+def adopted(connection: sqlite3.Connection) -> frozenset[str]:
+    found = connection.execute(
+        "select workspace from conversation where workspace is not null "
+        f"union select workspace from turn where {_ACTIVE}"
+    )
+    return frozenset(row["workspace"] for row in found)
+
+
 # --- erase ---------------------------------------------------------------------------------------
 
 

@@ -347,6 +347,15 @@ async def test_a_conversation_that_lost_its_workspace_goes_on_with_another(stage
     assert await stage.ledger.said(T1, turn.id) == ("Ada: hello", "You: hi")
 
 
+async def test_it_tells_which_workspaces_are_still_needed(stage: Stage) -> None:
+    await stage.sent(conversation="idle")
+    await stage.running(conversation="busy")
+    await stage.sent(conversation="erased")
+    assert await stage.ledger.adopted() == {"ws-idle", "ws-busy", "ws-erased"}
+    await stage.ledger.erase("erased")
+    assert await stage.ledger.adopted() == {"ws-idle", "ws-busy"}
+
+
 # --- backup ---------------------------------------------------------------------------------------
 
 

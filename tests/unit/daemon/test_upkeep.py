@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from daemon.ledger import open_ledger
 from daemon.model import ConversationId, Outcome, TurnState, Workspace
 from daemon.ports import Ending
 from daemon.upkeep import Upkeep
-from tests.ledgers import IMPLEMENTATIONS, LIMITS, Stage
+from tests.ledgers import IMPLEMENTATIONS, LIMITS, PROCESS, Stage
 
 DAY = 86_400.0
 DONE = Ending(TurnState.DONE, "hi")
@@ -80,20 +81,46 @@ async def test_it_comes_round_every_hour_by_the_retention_that_holds_then(stage:
 
 
 class Stubborn(ScriptedAgents):
-    """Agents of whose workspaces the first cannot be removed."""
+    """Agents whose first try to remove something fails."""
 
     def erase(self, workspace: Workspace) -> None:
-        self.erased.append(workspace)
-        if len(self.erased) == 1:
+        if not self.erased:
+            self.erased.append(workspace)
             raise PermissionError(13, "an agent took its own rights away", str(workspace.root))
+        super().erase(workspace)
 
 
-async def test_a_workspace_that_cannot_be_removed_keeps_no_other(stage: Stage) -> None:
+async def test_a_workspace_that_cannot_be_removed_keeps_no_other_and_is_tried_again(
+    stage: Stage,
+) -> None:
     agents = Stubborn(stage.root / "conversations")
-    await lived_in(stage, agents, "one")
-    await lived_in(stage, agents, "two")
+    both = [await lived_in(stage, agents, name) for name in ("one", "two")]
     await stage.clock.advance(100 * DAY)
+    upkeep = Upkeep(ledger=stage.ledger, agents=agents, clock=stage.clock, retention=RetentionTable)
+    await upkeep.once()
+    assert sum(workspace.root.exists() for workspace in both) == 1
+    await upkeep.once()
+    assert not any(workspace.root.exists() for workspace in both)
+
+
+async def test_what_a_killed_daemon_left_behind_goes_and_what_is_in_use_stays(
+    stage: Stage,
+) -> None:
+    agents = ScriptedAgents(stage.root / "conversations")
+    adopted = await lived_in(stage, agents, "t1")
+    stray, young, alive = (agents.new_workspace() for _ in range(3))
+    agents.leftovers[alive.id] = PROCESS
+    outside = stage.root / "outside"
+    outside.mkdir()
+    link = stage.root / "conversations" / "ws-link"
+    link.symlink_to(outside)
+    two_hours_ago = stage.clock.now() - 7200
+    for workspace in (adopted, stray, alive):
+        os.utime(workspace.root, (two_hours_ago, two_hours_ago))
+    os.utime(young.root, (stage.clock.now(), stage.clock.now()))
     await Upkeep(
         ledger=stage.ledger, agents=agents, clock=stage.clock, retention=RetentionTable
     ).once()
-    assert len(agents.erased) == 2
+    left = [workspace.root.exists() for workspace in (adopted, stray, young, alive)]
+    assert left == [True, False, True, True]
+    assert outside.exists()
