@@ -80,9 +80,10 @@ async def _live(
 # --- a new conversation, and one whose process has gone -------------------------------------------
 
 
-async def fresh(root: Path, url: str, samples: int = 15) -> list[Row]:
-    """In each round a first message while a spare is ready, a bare cold `query()`, a message in the
-    conversation of the round before, whose process has been closed, and a bare resume.
+async def fresh(root: Path, url: str, samples: int = 12) -> list[Row]:
+    """In each round, once all processes but the spare have been closed, a first message beside a
+    bare cold `query()`, then a message in the conversation of the round before beside a bare
+    resume. `idle_seconds` is short here, so that they are closed within a few seconds.
     """
     bare = Bare(root, url)
     first, cold, evicted, resumed = [], [], [], []
@@ -98,7 +99,7 @@ async def fresh(root: Path, url: str, samples: int = 15) -> list[Row]:
             before, told = told, standing.begin(number + 1)
             first.append(await standing.answered(told))
             cold.append(await bare.cold())
-            await standing.until_rested(spare=1, idle=0)
+            await standing.until_rested(spare=1)
             evicted.append(await standing.answered(standing.go_on(before)))
             resumed.append(await bare.resumed(session))
     return [
