@@ -18,6 +18,15 @@ from daemon.model import ConversationId, JsonObject
 FILE = "ledger.db"
 _NEEDED = (3, 37, 0)  # STRICT tables; Debian 12 has 3.40
 
+BUSY_MS = 5000
+_MENDS = {
+    sqlite3.SQLITE_FULL: "make room on its disk, then start again",
+    sqlite3.SQLITE_IOERR: "look after its disk, then start again",
+    sqlite3.SQLITE_BUSY: "another program has it open: close that",
+    sqlite3.SQLITE_READONLY: "give this user the right to write it",
+    sqlite3.SQLITE_CANTOPEN: "give this user the right to open it",
+}
+
 
 def engine_version() -> str:
     return sqlite3.sqlite_version
@@ -59,11 +68,17 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         ).fetchone()
     except sqlite3.Error as error:
         connection.close()
-        raise LedgerError(f"{path} is not a usable ledger: {error}; restore a backup") from error
+        raise LedgerError(_told(path, error)) from error
     except LedgerError:
         connection.close()
         raise
     return connection, epoch
+
+
+def _told(path: Path, error: sqlite3.Error) -> str:
+    """Why a ledger does not open, and what to do about it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return f"{path} is not a usable ledger: {error}; {_MENDS.get(code, 'restore a backup')}"
 
 
 def connect_for_writing(path: Path) -> sqlite3.Connection:
@@ -73,12 +88,12 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     try:
-        connection.execute("pragma busy_timeout = 5000")
+        connection.execute(f"pragma busy_timeout = {BUSY_MS}")
         (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
         connection.execute("pragma synchronous = full")
     except sqlite3.Error as error:
         connection.close()
-        raise LedgerError(f"{path} is not a usable ledger: {error}; restore a backup") from error
+        raise LedgerError(_told(path, error)) from error
     if mode != "wal":
         connection.close()
         raise LedgerError(f"{path}: the file system does not carry a write-ahead log ({mode})")

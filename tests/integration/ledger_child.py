@@ -98,13 +98,21 @@ async def fill(root: Path) -> None:
     except LedgerError:
         probed = "failed"
     known = await ledger.knows("chat", keys)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    try:
+        await open_ledger(root / "new", SystemClock())
+        opening = "opened"
+    except LedgerError as error:
+        opening = str(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await (await open_ledger(root / "new", SystemClock())).close()
     after = await ledger.register(message("after", "t1"))
     await ledger.probe()
     told = {
         "acked": acked,
         "refused": sorted(refused),
         "probe": probed,
+        "opening": opening,
         "read_while_full": sorted(known),
         "recovered": after.outcome is Outcome.NEW,
     }

@@ -92,6 +92,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_there_and_it_r
     assert told["probe"] == "failed", "readiness must see it"
     assert told["read_while_full"] == sorted(told["acked"])
     assert told["recovered"]
+    assert told["opening"].endswith("then start again"), told["opening"]
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
         kept = {key for (key,) in ledger.execute("select outside_id from inbox")}
         (whole,) = ledger.execute("pragma integrity_check").fetchone()

@@ -10,7 +10,7 @@ import pytest
 
 from daemon.clock import ManualClock
 from daemon.errors import ConfigError, DataDirBusy, LedgerError
-from daemon.ledger import migrations, open_ledger, read_only
+from daemon.ledger import migrations, open_ledger, opening, read_only
 from daemon.ledger.lock import file_system
 from daemon.ledger.opening import connect_for_writing
 from daemon.model import ConversationId
@@ -55,6 +55,19 @@ async def test_what_is_no_ledger_is_refused_and_left_as_it_is(
         await open_ledger(tmp_path, ManualClock())
     assert file.read_bytes() == content
     file.unlink()
+    await (await open_ledger(tmp_path, ManualClock())).close()
+
+
+async def test_a_ledger_that_another_program_holds_is_not_said_to_be_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_ledger(tmp_path, ManualClock())).close()
+    monkeypatch.setattr(opening, "BUSY_MS", 50)
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(LedgerError, match="another program has it open"):
+            await open_ledger(tmp_path, ManualClock())
+        other.execute("rollback")
     await (await open_ledger(tmp_path, ManualClock())).close()
 
 
