@@ -126,7 +126,9 @@ class ImapClient:
         self._protocol.capabilities = set(words.upper().split())
 
     async def starttls(self, context: ssl.SSLContext, host: str) -> None:
-        """RFC 3501 6.2.1. The protocol hangs up on bytes that come before the handshake."""
+        """RFC 3501 6.2.1. The protocol hangs up on bytes that come before the handshake. Raises
+        ssl.SSLError.
+        """
         protocol = self._protocol
         await self._run(self._command("STARTTLS"), self._limits.connect)
         with self._ending():
@@ -284,6 +286,9 @@ class ImapClient:
         try:
             yield
         except Refused:
+            raise
+        except ssl.SSLError:  # of STARTTLS alone: `connect` says what it means
+            self.abort()
             raise
         except (lib.AioImapException, OSError, TimeoutError) as error:
             self.abort()

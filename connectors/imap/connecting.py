@@ -71,6 +71,8 @@ async def _enter(
         if server.security == "starttls":
             await client.starttls(context, server.host)
         await client.login(server)
+    except ssl.SSLError as error:
+        raise not_reached(server, error) from error
     except Refused as refused:
         raise ConnectionLost(f"{server.host}: {refused}") from refused
 

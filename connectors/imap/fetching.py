@@ -113,7 +113,7 @@ class Fetching:
                 position += len(one.body)
                 if len(one.body) < wanted:
                     break
-            return {fact.uid: await asyncio.to_thread(draft.keep)}
+            return {fact.uid: await asyncio.to_thread(self._store.keep, draft)}
         finally:
             await asyncio.to_thread(draft.discard)
 

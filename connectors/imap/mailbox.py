@@ -91,7 +91,7 @@ class Mailbox:
         self._timing = timing or Timing()
         self._limits = limits or Limits()
         self._tls = tls
-        self._store = RawStore(data_dir, name)
+        self._store = RawStore(data_dir, name, clock)
         self._parsing = Parsing(parsing)
         self._catchup = CatchUp(
             name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from tests.dovecot import PASSWORD, Postbox
 from tests.fakes import RecordingIntake
 
 NAME = "support"
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 def table_of(port: int, user: str, *, host: str = "localhost", **changes: Any) -> ImapTable:
@@ -84,10 +85,19 @@ class Stage:
                 self.waiting.clear()
                 await self.waiting.wait()
 
+    async def registered(self, count: int) -> None:
+        """Until so many items are registered, whatever they are."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.intake.items) < count:
+                with contextlib.suppress(TimeoutError):
+                    await self.intake.until(lambda: len(self.intake.items) >= count)
+
     async def subjects(self, count: int) -> list[str]:
         """The subjects of the first `count` messages, once there are so many."""
         async with asyncio.timeout(PATIENCE):
-            await self.intake.message(count)
+            while len(self.intake.messages) < count:
+                with contextlib.suppress(TimeoutError):  # its own patience is for less than this
+                    await self.intake.message(count)
         return [message.subject for message in self.intake.messages]
 
     async def run(self) -> None:
