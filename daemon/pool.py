@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 SPARE_RETRY_SECONDS = 5.0
 SPARE_REST_SECONDS = 1.0  # after a conversation began: its first turn needs the processor more
+SPARE_DISPLACES_SECONDS = 60.0  # a worker that rests so long gives its slot to a spare
 WATCH_SECONDS = 5.0
 
 
@@ -148,6 +149,10 @@ class Pool:
         if slot is not None:
             if slot.place is not Place.IDLE:
                 return None
+            if not ready.settled:  # erased: what this process remembers must not answer
+                slot.place = Place.CLOSING
+                self._spawn(self._retire(slot), "erased")
+                return None
             slot.place = Place.BUSY
             return Seat(ready.id, slot, None)
         kept_for_chat = 1 if self._settings.max_processes > 1 else 0
@@ -196,6 +201,20 @@ class Pool:
     def stop_turn(self, conversation: ConversationId) -> bool:
         slot = self._slots.get(conversation)
         return slot is not None and slot.worker.stop()
+
+    async def end(self, workspaces: Iterable[Workspace]) -> None:
+        """End the processes of workspaces that were erased; returns when they are gone."""
+        running = self._agents.processes()
+        unwanted = {running[each.id] for each in workspaces if each.id in running}
+        for slot in list(self._slots.values()):
+            live = slot.worker.live
+            if live is None or live.agent.process not in unwanted:
+                continue
+            if slot.place is Place.IDLE:
+                await self._retire(slot)
+            else:
+                slot.worker.stop()
+                await live.agent.close()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -330,8 +349,15 @@ class Pool:
                 if rest > 0:
                     await self._clock.sleep(rest)
                     continue
+                leaving = None
+                if self._free() <= 0:
+                    leaving = self._displace()
+                    if leaving is None:
+                        break
                 self._counts.starting_spares += 1
                 try:
+                    if leaving is not None:
+                        await asyncio.wait({leaving})
                     await self._add_spare()
                 except StartFailed as error:
                     log.warning("spare.start_failed", detail=str(error))
@@ -355,7 +381,6 @@ class Pool:
             self.open
             and self._counts.starting_turns == 0  # turns that wait for a process come first
             and len(self._spares) + self._counts.starting_spares < self._settings.spares
-            and self._free() > 0
         )
 
     async def _watch(self) -> None:
@@ -400,9 +425,19 @@ class Pool:
             spare = self._spares.pop(0)
             return self._spawn(self._discard(spare), "discard spare")
         slot = self._oldest_idle()
-        if slot is None:
+        return None if slot is None else self._leave(slot)
+
+    def _displace(self) -> asyncio.Task[None] | None:
+        """Free a slot for a spare: without one the next new conversation would wait for a close and
+        a cold start, while the worker that has rested longest is the least likely to be asked next.
+        """
+        slot = self._oldest_idle()
+        if slot is None or self._clock.monotonic() - slot.used_at < SPARE_DISPLACES_SECONDS:
             return None
-        # The closing process no longer counts: its slot is the new seat's, which waits for it.
+        return self._leave(slot)
+
+    def _leave(self, slot: Slot) -> asyncio.Task[None]:
+        # The closing process no longer counts: its slot is that of whoever waits for its end.
         self._slots.pop(slot.conversation)
         slot.place = Place.CLOSING
         task = self._leaving[slot.conversation] = self._spawn(self._evict(slot), "evict")

@@ -165,6 +165,30 @@ async def test_turns_that_wait_for_a_process_come_before_spares(tmp_path: Path) 
         await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
 
 
+async def test_a_full_pool_makes_room_for_a_spare_when_a_worker_has_rested_long(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock, max_processes=2, spares=1) as flow:
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        await flow.say("a", "t1")
+        await flow.answers(1)
+        await clock.advance(2)
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        await flow.say("b", "t2")
+        await flow.answers(2)
+        await clock.advance(50)
+        assert len(flow.agents.processes()) == len(flow.agents.starts) == 2, "who rests less stays"
+        await clock.advance(20)
+        await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
+        (first, second, spare) = (start.workspace.id for start in flow.agents.starts)
+        assert set(flow.agents.processes()) == {second, spare}
+        await flow.say("a again", "t1")
+        await flow.answers(3)
+        assert flow.agents.starts[3].workspace.id == first
+        assert flow.agents.starts[3].resumed
+
+
 async def test_a_stranger_never_gets_a_members_spare(tmp_path: Path) -> None:
     async with Flow(tmp_path, max_processes=3, spares=1) as flow:
         flow.agents.script = echo
@@ -673,3 +697,38 @@ async def test_what_was_left_in_sending_is_looked_up_before_anything_is_repeated
         await flow.say("two")
         await flow.until(lambda: len(outside.outside) >= 2)
         assert outside.outside == [("t1", "one"), ("t1", "two")]
+
+
+async def test_an_erased_conversation_is_answered_by_a_process_that_knows_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = echo
+        await flow.say("secret")
+        await flow.answers(1)
+        await flow.until(lambda: flow.pool.numbers()["idle"] == 1)
+        await flow.ledger.erase("t1")
+        await flow.say("other", "t2")
+        await flow.say("again")
+        await flow.answers(3)
+        assert sorted(flow.chat.outside[1:]) == [("t1", "again"), ("t2", "other")]
+        assert not flow.agents.agents[0].alive, "the process that knew the secret"
+        assert not any("secret" in prompt.text for prompt in flow.agents.prompts[1:])
+        assert {start.resumed for start in flow.agents.starts} == {False}
+
+
+async def test_erasing_ends_the_process_at_work_and_nothing_of_it_gets_out(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = lambda p: [Wait(asyncio.Event())] if "secret" in p.text else echo(p)
+        await flow.say("secret")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await flow.say("idle", "t2")
+        await flow.answers(1)
+        await flow.until(lambda: flow.pool.numbers()["idle"] == 1)
+        gone = [*await flow.ledger.erase("t1"), *await flow.ledger.erase("t2")]
+        await flow.pool.end(gone)
+        assert [agent.alive for agent in flow.agents.agents] == [False, False]
+        await flow.until(lambda: flow.pool.numbers()["busy"] == flow.pool.numbers()["idle"] == 0)
+        await flow.say("again")
+        assert (await flow.answers(2))[1:] == [("t1", "again")]
+        assert flow.told == []
