@@ -125,10 +125,12 @@ class Parsing:
 
     @staticmethod
     async def _ask(process: asyncio.subprocess.Process, path: Path) -> Parsed | None:
-        """None: it ended instead of answering."""
+        """None: it ended instead of answering, or its answer is none (as of another version, whose
+        files were put in place while we run).
+        """
         assert process.stdin is not None  # noqa: S101 - it was asked for
         assert process.stdout is not None  # noqa: S101 - the same
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ValueError, TypeError):
             process.stdin.write(json.dumps(str(path)).encode() + b"\n")
             await process.stdin.drain()
             line = await process.stdout.readline()

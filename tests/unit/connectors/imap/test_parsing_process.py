@@ -148,6 +148,14 @@ async def test_the_process_ends_with_the_daemon(mail: Path) -> None:
     await asyncio.to_thread(process.wait, PATIENCE)
 
 
+@pytest.mark.parametrize("answer", ["no JSON", '{"of_another_version": 1}', "[]", "7"])
+async def test_an_answer_that_makes_no_sense_breaks_that_mail_only(mail: Path, answer: str) -> None:
+    command = f"echo ready; while read path; do echo '{answer}'; done"
+    parsing = Parsing(command=("/bin/sh", "-c", command))
+    assert (await parsing.parse(mail)).broken
+    await parsing.close()
+
+
 async def test_a_process_that_does_not_start_is_an_outage(mail: Path) -> None:
     parsing = Parsing(command=("/nonexistent/python",))
     await parsing.warm()  # best effort
