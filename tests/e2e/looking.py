@@ -27,16 +27,25 @@ async def eventually(look: Callable[[], T | None], what: str, within: float = 30
     return value
 
 
-def agents_of(daemon: DaemonProcess) -> list[psutil.Process]:
+def agents_of(daemon: DaemonProcess, name: str = "") -> list[psutil.Process]:
     """Every process that works below the daemon's conversations: CLIs, and tools of theirs."""
-    return [process for process in psutil.process_iter() if _works_below(process, daemon.data)]
+    return [process for process in psutil.process_iter() if _workplace(process, daemon, name)]
 
 
-def _works_below(process: psutil.Process, data: Path) -> bool:
+def workplaces(daemon: DaemonProcess, name: str) -> set[Path]:
+    """In which directories processes of this name work."""
+    found = (_workplace(process, daemon, name) for process in psutil.process_iter())
+    return {place for place in found if place is not None}
+
+
+def _workplace(process: psutil.Process, daemon: DaemonProcess, name: str) -> Path | None:
     try:
-        return Path(process.cwd()).is_relative_to(data / "conversations")
-    except (psutil.Error, OSError):
-        return False
+        place = Path(process.cwd())
+        if place.is_relative_to(daemon.data / "conversations") and name in ("", process.name()):
+            return place
+    except (psutil.Error, OSError):  # gone meanwhile, or none of ours
+        return None
+    return None
 
 
 def identities(processes: list[psutil.Process]) -> set[tuple[int, float]]:

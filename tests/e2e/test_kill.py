@@ -124,7 +124,7 @@ async def test_killed_in_a_tool_and_after_it(story: Story) -> None:
 
 
 def sleeping(story: Story) -> Callable[[], None] | None:
-    found = [process for process in agents_of(story.daemon) if process.name() == "sleep"]
+    found = agents_of(story.daemon, "sleep")
     return found[0].kill if found else None
 
 

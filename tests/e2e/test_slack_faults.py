@@ -57,6 +57,8 @@ async def test_in_a_storm_of_faults_each_message_is_answered_once(
         for number in range(1, 5):
             match number:
                 case 1:
+                    slack.emit({"type": "message", "channel": ["C0001"], "user": {}, "ts": 17})
+                    await slack.send_frame("no frame at all")
                     slack.drop_acks(2)
                     slack.lose_answer("chat.postMessage", times=2)
                 case 2:
@@ -76,8 +78,11 @@ async def test_in_a_storm_of_faults_each_message_is_answered_once(
         for channel, root in roots.items():
             assert parts(slack, channel, root.ts)[0] == "part 0"
             assert sorted(parts(slack, channel, root.ts)) == PARTS
-        page = await daemon.until("/healthz", lambda status, _: status == 200)
-        assert json.loads(page)["components"]["ledger"]["numbers"]["dead_letters"] == 0
+        status, listed, _ = await daemon.run("dead", "list", "--json")
+        assert status == 0
+        (letter,) = json.loads(listed)["dead"]
+        assert "malformed" in letter["reason"], "what could not be read is kept, and nothing else"
+        assert (await daemon.get("/livez"))[0] == 200
 
 
 PARTS = [f"part {number}" for number in range(5)]

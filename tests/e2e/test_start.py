@@ -77,7 +77,7 @@ async def test_no_secret_is_seen_by_an_agent_or_written_anywhere(
         assert b"ANTHROPIC_API_KEY=" in seen, "it did look"
         assert [secret for secret in secrets if secret.encode() in seen] == []
 
-        agents = [process for process in agents_of(daemon) if process.name() == "claude"]
+        agents = agents_of(daemon, "claude")
         assert agents
         held = [value for process in agents for value in process.environ().values()]
         assert not set(secrets) & set(held)

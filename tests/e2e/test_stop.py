@@ -92,4 +92,4 @@ async def test_stop_from_a_shell_ends_one_conversation_and_no_other(
 
 
 def sleepers(daemon: DaemonProcess) -> list[psutil.Process]:
-    return [process for process in agents_of(daemon) if process.name() == "sleep"]
+    return agents_of(daemon, "sleep")
