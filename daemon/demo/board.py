@@ -155,22 +155,24 @@ class Board:
 
     def summary(self, deaths: int) -> str:
         """The day in one sentence, for a day that ended well."""
-        ends = Counter(str(row.standing.where) for row in self.rows)
-        heard = [row.registered_ms or 0.0 for row in self.rows if not row.unheard]
-        counted = ", ".join(f"{number} {where}" for where, number in ends.items())
+        messages = [row for row in self.rows if row.standing.where is not Where.OBEYED]
+        ends = Counter(str(row.standing.where) for row in messages)
+        heard = [row.registered_ms or 0.0 for row in messages if not row.unheard]
         return (
-            f"{len(self.rows)} messages: {counted}. Nothing lost, nothing answered twice"
+            f"{len(messages)} message{'' if len(messages) == 1 else 's'}: "
+            + ", ".join(f"{number} {where}" for where, number in ends.items())
+            + ". Nothing lost, nothing answered twice"
             + (f", across {deaths} kill -9" if deaths else "")
-            + f"; registered within {max(heard, default=0):.0f} ms."
+            + f". Registered within {max(heard, default=0):.0f} ms."
         )
 
-    def table(self, last: int | None = None) -> Table:
-        """The rows, or the last few of them."""
+    def table(self, width: int, last: int | None = None) -> Table:
+        """The rows, or the last few of them, for a screen of so many columns."""
         table = Table(expand=True, box=None, pad_edge=False, header_style="bold dim")
         table.add_column("#", width=2, justify="right")
-        table.add_column("who", min_width=12, max_width=16, overflow="ellipsis", no_wrap=True)
+        table.add_column("who", max_width=14, overflow="ellipsis", no_wrap=True)
         table.add_column("said", ratio=4, overflow="ellipsis", no_wrap=True)
-        table.add_column("is", min_width=16, max_width=30, overflow="ellipsis", no_wrap=True)
+        table.add_column("is", max_width=max(20, width // 4), overflow="ellipsis", no_wrap=True)
         table.add_column("kept", width=7, justify="right", no_wrap=True)
         table.add_column("done", width=7, justify="right", no_wrap=True)
         table.add_column("answer", ratio=5, overflow="ellipsis", no_wrap=True)

@@ -36,7 +36,7 @@ async def threads(on: Set) -> None:
 
 
 async def at_once(on: Set) -> None:
-    """Two at once: a direct message, and a mention that Slack delivers four times"""
+    """Two at once: a direct message, and a mention that comes four times"""
     direct = on.people.dm(CHIDI, "how do I request a day off?")
     repeated = on.people.twice(BEA, GENERAL, "where is the toner for the printer?")
     await on.people.settled(direct, repeated)
@@ -56,7 +56,7 @@ async def tools(on: Set) -> None:
 
 
 async def mails(on: Set) -> None:
-    """Mails: a colleague's is answered, a stranger's gets a draft, an automatic one nothing"""
+    """Mails: one is answered, a stranger's is drafted, an automatic one is left"""
     people = on.people
     await people.settled(
         await people.write(

@@ -26,23 +26,20 @@ except ImportError:  # a Python without it: no history, and a half-typed line is
         return ""
 
 
-PROMPT = "you> "
-
-
 class Keyboard:
     """`async for line in keyboard`; the end of input ends it. Printing goes through `printing`."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, prompt: str) -> None:
+        self._console, self._prompt = console, prompt
         self._terminal = sys.stdin.isatty()
         self._typed: asyncio.Queue[str | None] = asyncio.Queue()
         self._asked = threading.Event()
 
     @classmethod
     @contextmanager
-    def opened(cls, console: Console) -> Iterator[Self]:
+    def opened(cls, console: Console, prompt: str = "you> ") -> Iterator[Self]:
         """Whatever readline did to the terminal is undone at the end."""
-        keyboard = cls(console)
+        keyboard = cls(console, prompt)
         before = termios.tcgetattr(sys.stdin) if keyboard._terminal else None
         loop = asyncio.get_running_loop()
         threading.Thread(target=keyboard._read, args=(loop,), name="typed", daemon=True).start()
@@ -51,6 +48,11 @@ class Keyboard:
         finally:
             if before is not None:
                 termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+    @property
+    def columns(self) -> int:
+        """How wide the screen is."""
+        return self._console.width
 
     @contextmanager
     def printing(self) -> Iterator[Console]:
@@ -61,7 +63,7 @@ class Keyboard:
             sys.stdout.flush()
         yield self._console
         if asked:
-            sys.stdout.write(PROMPT + get_line_buffer())
+            sys.stdout.write(self._prompt + get_line_buffer())
             sys.stdout.flush()
 
     def __aiter__(self) -> Self:
@@ -85,7 +87,7 @@ class Keyboard:
         self._asked.wait()
         while True:
             try:
-                yield input(PROMPT)
+                yield input(self._prompt)
             except EOFError:
                 return
 

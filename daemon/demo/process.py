@@ -138,8 +138,10 @@ class DaemonProcess:
             text = await answer.text()
             return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
 
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Another `postroom` command on the same configuration: status, stdout, stderr."""
+    async def run(self, *arguments: str, columns: int = 80) -> tuple[int, str, str]:
+        """Another `postroom` command on the same configuration: status, stdout, stderr. What it
+        prints is for a screen of so many columns.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -149,7 +151,7 @@ class DaemonProcess:
             str(self.config),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self.environ,
+            env={**self.environ, "COLUMNS": str(columns)},
             cwd=self.root,
         )
         out, err = await process.communicate()

@@ -12,10 +12,8 @@ from rich.text import Text
 
 from daemon.demo.board import Board, Row, Where, state
 
-LABEL = "Slack, mail and the model are scripted stand-ins on this machine; nothing leaves it."
-LIVE_LABEL = (
-    "Slack and mail are stand-ins on this machine; the model is the real one, with your key."
-)
+LABEL = "Scripted stand-ins for Slack, mail and the model: nothing leaves this machine."
+LIVE_LABEL = "Stand-ins for Slack and mail; the model is the real one, with your key."
 NOTES_SHOWN = 4
 LINES_BESIDE = 6  # what the board needs around its rows and notes
 
@@ -82,8 +80,8 @@ class LiveBoard:
 
     def end(self) -> None:
         """Leave the last state on the screen, all rows of it."""
-        self._live.update(self._page(last=None), refresh=True)
-        self._live.stop()
+        self._live.update(self._page(last=None))
+        self._live.stop()  # which draws it, as long as it is
 
     def _draw(self) -> None:
         room = max(3, self._console.height - LINES_BESIDE - NOTES_SHOWN)
@@ -94,12 +92,18 @@ class LiveBoard:
         parts: list[RenderableType] = [
             Rule("[bold]Postroom, a short day[/]", style="dim"),
             Text(self._label, style="dim", justify="center"),
-            self._board.table(last),
+            self._board.table(self._console.width, last),
             Rule(style="dim"),
-            *(Text.from_markup(note, overflow="ellipsis") for note in notes),
-            Text(self._status, style="dim", overflow="ellipsis", no_wrap=True),
+            *(_one_line(note) for note in notes),
+            _one_line(f"[dim]{escape(self._status)}[/]"),
         ]
         return Group(*parts)
+
+
+def _one_line(markup: str) -> Text:
+    line = Text.from_markup(markup, overflow="ellipsis")
+    line.no_wrap = True
+    return line
 
 
 def _end(row: Row) -> str:

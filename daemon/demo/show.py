@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -22,16 +22,17 @@ from daemon.demo.screen import LABEL, LIVE_LABEL, Lines, LiveBoard
 from daemon.errors import ConfigError, NotReachable
 
 try:
-    from daemon.demo.day import SCENES, Set
+    from daemon.demo.day import SCENES, Scene, Set
     from daemon.demo.people import People
     from daemon.demo.stage import LIVE_DAILY, LIVE_PER_TURN, RealModel, Stage, set_up
     from daemon.demo.talk import Talk, Talking
     from daemon.demo.watch import Screen, Watch
 except ModuleNotFoundError as missing:
-    if (missing.name or "").partition(".")[0] not in {"pymap", "aiosmtpd"}:
+    package = (missing.name or "").partition(".")[0]
+    if package not in {"pymap", "aiosmtpd"}:
         raise
     raise NotReachable(
-        f"the demo's mail stand-in needs the package {missing.name}: "
+        f"the demo's mail stand-in needs the package {package}: "
         "run `make setup`, or `pip install 'postroom[demo]'`"
     ) from None
 
@@ -39,21 +40,28 @@ BEAT_SECONDS = 0.8  # between scenes, in a terminal: so that people can read
 EXIT_FINE, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 130
 
 
-async def play(*, once: bool, live: bool, port: int, real: RealModel | None = None) -> int:
+async def play(
+    *,
+    once: bool,
+    live: bool,
+    port: int,
+    scenes: Sequence[Scene] = SCENES,
+    real: RealModel | None = None,
+) -> int:
     """The demo; 0 only where every message of the day ended as it should.
 
     `real` takes the place of Anthropic's own address and of the environment's key. Raises
     ConfigError, NotReachable.
     """
     console = Console()
-    if live and real is None:
-        real = _real_model(os.environ)
-    if live and not _agreed(console):
-        return EXIT_MISSING
+    if live:
+        real = real or _real_model(os.environ)
     _check_port(port)
-    show = Show(console, once=once, port=port, real=real if live else None)
+    show = Show(console, scenes, once=once, port=port, real=real if live else None)
     with _ending_on_signals():
         try:
+            if live and not await _agreed(console):
+                return EXIT_MISSING
             return await show.run()
         except asyncio.CancelledError:
             console.print("\nended")
@@ -66,8 +74,17 @@ async def play(*, once: bool, live: bool, port: int, real: RealModel | None = No
 class Show:
     """One demo, from setting up to cleaning up."""
 
-    def __init__(self, console: Console, *, once: bool, port: int, real: RealModel | None) -> None:
-        self._console, self._once, self._port, self._real = console, once, port, real
+    def __init__(
+        self,
+        console: Console,
+        scenes: Sequence[Scene],
+        *,
+        once: bool,
+        port: int,
+        real: RealModel | None,
+    ) -> None:
+        self._console, self._scenes = console, scenes
+        self._once, self._port, self._real = once, port, real
         self._board = Board()
         self.talking = False
 
@@ -88,15 +105,23 @@ class Show:
             watch = Watch(stage, self._board, screen)
             watching = group.create_task(watch.run(), name="watch")
             people = People(stage, self._board, watch)
-            for scene in SCENES:
-                screen.title(scene.__doc__ or scene.__name__)
-                await scene(Set(people, stage, screen))
-                await asyncio.sleep(BEAT_SECONDS if self._console.is_terminal else 0)
-        code = await self._judge(stage)
+            trouble = await self._day(Set(people, stage, screen))
+        code = await self._judge(stage, trouble)
         if not self._once and code == EXIT_FINE:
             await self._let_in(stage, people, watch)
         watching.cancel()
         return code
+
+    async def _day(self, on: Set) -> list[str]:
+        """Play the scenes. Returns what went wrong: a day that is stuck ends there."""
+        try:
+            for scene in self._scenes:
+                on.screen.title(scene.__doc__ or scene.__name__)
+                await scene(on)
+                await asyncio.sleep(BEAT_SECONDS if self._console.is_terminal else 0)
+        except DaemonTrouble as trouble:
+            return [str(trouble)]
+        return []
 
     @contextmanager
     def _screen(self) -> Iterator[Screen]:
@@ -110,16 +135,19 @@ class Show:
         finally:
             screen.end()
 
-    async def _judge(self, stage: Stage) -> int:
+    async def _judge(self, stage: Stage, trouble: list[str]) -> int:
         """Say how the day ended: by the daemon's traces, and by what lies outside."""
-        missing = [*self._board.missing(), *self._board.unaccounted(await stage.outside())]
+        beside = self._board.unaccounted(await stage.outside())
+        missing = [*trouble, *self._board.missing(), *beside]
         if not missing:
-            self._console.print(Text(f"\n{self._board.summary(stage.deaths)}", style="bold green"))
+            self._say(f"\n{self._board.summary(stage.deaths)}", style="bold green")
             return EXIT_FINE
-        lines = "\n".join(["\nThe day did not end as it should:", *missing])
-        self._console.print(Text(lines, style="bold red"))
-        self._console.print(Text(f"\nThe end of the daemon's log:\n{stage.daemon.tail()}"))
+        self._say("\n".join(["\nThe day did not end as it should:", *missing]), style="bold red")
+        self._say(f"\nThe end of the daemon's log:\n{stage.daemon.tail()}")
         return EXIT_MISSING
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style), soft_wrap=not self._console.is_terminal)
 
     async def _let_in(self, stage: Stage, people: People, watch: Watch) -> None:
         self.talking = True
@@ -141,13 +169,19 @@ def _real_model(environ: Mapping[str, str]) -> RealModel:
     return RealModel(key)
 
 
-def _agreed(console: Console) -> bool:
+async def _agreed(console: Console) -> bool:
     """Say what it will cost at most; where somebody is there to answer, ask."""
     console.print(
-        f"The real model is asked, with your key. It costs at most ${LIVE_DAILY:.2f} in all and "
-        f"${LIVE_PER_TURN:.2f} a turn: the daemon's gateway lets nothing pass beyond that."
+        "The real model is asked, with your key.\n"
+        f"It costs at most ${LIVE_DAILY:.2f} in all and ${LIVE_PER_TURN:.2f} a turn: "
+        "beyond that the daemon's gateway refuses.",
+        highlight=False,
+        soft_wrap=True,
     )
-    return not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+    if not sys.stdin.isatty():
+        return True
+    with Keyboard.opened(console, "Go on? [y/N] ") as keyboard:
+        return await anext(keyboard, "") in {"y", "Y", "yes"}
 
 
 def _check_port(port: int) -> None:

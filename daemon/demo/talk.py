@@ -16,12 +16,12 @@ from daemon.demo.people import GENERAL, YOU, People
 from daemon.demo.stage import Stage
 
 HELP = """\
-[bold]TEXT[/]          in your thread in #general; your first line opens it with a mention
+[bold]TEXT[/]          in your thread in #general; the first line opens it with a mention
 [bold]/new TEXT[/]     a thread of its own
 [bold]/dm TEXT[/]      to the bot directly
 [bold]/mail TEXT[/]    a mail to the desk; the answer comes to your mailbox
 [bold]/stop[/]         say "stop" in the thread that you last wrote in
-[bold]/kill \\[TEXT][/]  kill -9 of the daemon, then a start; with a text, in the middle of its turn
+[bold]/kill \\[TEXT][/]  kill -9 of the daemon and a start; with a text, amid its turn
 [bold]/trace \\[N][/]    the whole story of message N, or of your last one
 [bold]/board[/]        every message, and where it is
 [bold]/help[/]  [bold]/quit[/]"""
@@ -62,7 +62,7 @@ class Talking:
             told = f"{row.number}: {row.standing.where}{seconds}{detail} (/trace {row.number})"
             console.print(Text(told, style="green"))
             if row.answer:
-                console.print(Padding(Text(row.answer), (0, 0, 0, 4)))
+                console.print(Padding(Text(row.answer), (0, 0, 0, 4), expand=False))
 
 
 @dataclass(slots=True)
@@ -150,14 +150,15 @@ class Talk:
         if row is None:
             self.screen.note(f"there is no message {number}" if number else "nothing said yet")
             return
-        status, out, err = await self.stage.daemon.run("trace", row.key)
+        columns = self.keyboard.columns
+        status, out, err = await self.stage.daemon.run("trace", row.key, columns=columns)
         with self.keyboard.printing() as console:
             console.print(Text(f"$ postroom trace {row.key}", style="bold"))
             console.print(Text((out if status == 0 else err).rstrip()))
 
     async def _show_board(self, _: str) -> None:
         with self.keyboard.printing() as console:
-            console.print(self.board.table())
+            console.print(self.board.table(self.keyboard.columns))
 
     async def _show_help(self, _: str) -> None:
         self._help()
@@ -167,7 +168,7 @@ class Talk:
 
     def _help(self) -> None:
         with self.keyboard.printing() as console:
-            console.print(HELP)
+            console.print(HELP, highlight=False)
 
     def _given(self, text: str, usage: str) -> bool:
         if not text:

@@ -38,8 +38,14 @@ class Watch:
         self._read = 0  # bytes of the daemon's log
         self._status, self._status_at = "", 0.0
 
+    @property
+    def trouble(self) -> str:
+        """Why there is nothing to wait for: the daemon ended, and nobody killed it."""
+        ended = self._stage.daemon.ended and not self._stage.down
+        return "the daemon ended by itself" if ended else ""
+
     async def run(self) -> None:
-        """Raises DaemonTrouble when the daemon ends and should not."""
+        """Look at everything ten times a second."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
             while True:
                 await self._look(session)
@@ -48,19 +54,19 @@ class Watch:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def until(self, done: Callable[[], bool], what: str, within: float = 60.0) -> None:
-        """Raises DaemonTrouble when it has not come to that in time."""
+        """Raises DaemonTrouble when it has not come to that in time, or cannot any more."""
         try:
             async with asyncio.timeout(within):
                 while not done():
+                    if self.trouble:
+                        raise DaemonTrouble(self.trouble)
                     await self._looked.wait()
         except TimeoutError:
             raise DaemonTrouble(f"{what}: not within {within:g} s") from None
 
     async def _look(self, session: aiohttp.ClientSession) -> None:
-        if self._stage.down:
+        if self._stage.daemon.ended:
             self._status = "daemon: dead"
-        elif self._stage.daemon.ended:
-            raise DaemonTrouble(f"the daemon ended by itself\n{self._stage.daemon.tail()}")
         else:
             try:
                 for row in self._board.open:
@@ -111,5 +117,5 @@ def _status_line(status: dict[str, Any]) -> str:
     ready = "ready" if status["ready"] else "not ready"
     return (
         f"daemon: {ready}, up {status['uptime_seconds']:.0f} s; walls: {status['isolation']}; "
-        f"{processes} agent processes; model calls for ${model.get('spent_today_usd', 0):.3f}"
+        f"{processes} agent processes; model: ${model.get('spent_today_usd', 0):.3f}"
     )
