@@ -475,8 +475,12 @@ class Daemon:
     async def _erase(self, who: str) -> int:
         workspaces = await self.ledger.erase(who)
         if self._flow is not None:
+            await self._flow.pool.end(workspaces)
             for workspace in workspaces:
-                await asyncio.to_thread(self._flow.agents.erase, workspace)
+                try:
+                    await asyncio.to_thread(self._flow.agents.erase, workspace)
+                except OSError:  # upkeep tries again, as nobody needs it any more
+                    log.exception("workspace.not_erased", workspace=workspace.id)
         return len(workspaces)
 
 
