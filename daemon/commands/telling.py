@@ -250,7 +250,16 @@ def status(told: Row) -> Iterator[str]:
 
 
 def _numbers(numbers: Row) -> str:
-    return " ".join(f"{key}={value}" for key, value in numbers.items() if value is not None)
+    return " ".join(
+        f"{key}={_number(value)}"
+        for key, value in numbers.items()
+        if value is not None and not (key.startswith("outbox_") and value == 0)
+    )
+
+
+def _number(value: object) -> str:
+    """A time reads as one: no other number of ours is as large."""
+    return moment(value) if isinstance(value, float) and value > 1e9 else str(value)
 
 
 # --- small things ---------------------------------------------------------------------------------

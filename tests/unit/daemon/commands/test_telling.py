@@ -244,7 +244,8 @@ async def test_a_conversation_is_shown_with_its_texts_and_a_harmless_terminal(
 def test_a_status_says_what_is_not_ready() -> None:
     part = {"state": "pass", "ready": True, "detail": "", "age_seconds": 1.26, "numbers": {}}
     down = {**part, "state": "fail", "ready": False, "detail": "no pong", "age_seconds": None}
-    pool = {**part, "numbers": {"max": 8, "idle": None, "busy": 2}}
+    numbers = {"max": 8, "idle": None, "busy": 2, "outbox_dead": 0, "last": 1_800_000_000.5}
+    pool = {**part, "numbers": numbers}
     lines = list(
         telling.status(
             {
@@ -261,7 +262,7 @@ def test_a_status_says_what_is_not_ready() -> None:
     assert lines[3].split("  ")[0] == "connector:slack"
     assert "fail, not ready" in lines[3]
     assert lines[3].endswith("no pong")
-    assert lines[4].endswith("max=8 busy=2")
+    assert lines[4].endswith("max=8 busy=2 last=2027-01-15 08:00:00.500Z")
     assert lines[5] == "notice: turn-1 is lost"
 
 
