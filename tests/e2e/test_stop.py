@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 BEA, CHIDI = "U0002", "U0003"
 GENERAL = "C0001"
-AT_MOST_SECONDS = 4.0  # a second on a machine at rest (measured: 0.1 s); this one may be loaded
+AT_MOST_SECONDS = 10.0  # a second is the promise (measured: 0.12 s p50); machines may be loaded
 
 
 def stopped(root: str) -> Callable[[Entry], bool]:
