@@ -41,7 +41,7 @@ class Journal:
     def of(self, kind: str) -> list[Entry]:
         return list(self._by_kind.get(kind, ()))
 
-    async def wait_until(self, condition: Callable[[], T | None], *, within: float = 20.0) -> T:
+    async def wait_until(self, condition: Callable[[], T | None], *, within: float = 40.0) -> T:
         """The first truthy value of `condition`, looked at now and whenever entries have come.
 
         Raises TimeoutError, with the last few entries, after `within` seconds.
@@ -62,7 +62,7 @@ class Journal:
                 self._waiting.remove(waiter)
 
     async def wait_for(
-        self, predicate: Callable[[Entry], bool], *, since: int = 0, within: float = 20.0
+        self, predicate: Callable[[Entry], bool], *, since: int = 0, within: float = 40.0
     ) -> Entry:
         """The first entry after number `since` for which `predicate` holds."""
         looked_at = since

@@ -179,7 +179,7 @@ class StandInSlack:
         return [call for call in self.journal.of("call") if method in (None, call["method"])]
 
     async def wait_for(
-        self, predicate: Callable[[Entry], bool], *, since: int = 0, within: float = 20.0
+        self, predicate: Callable[[Entry], bool], *, since: int = 0, within: float = 40.0
     ) -> Entry:
         """The first journal entry (after number `since`) for which `predicate` holds.
 
@@ -194,7 +194,7 @@ class StandInSlack:
         *,
         count: int = 1,
         containing: str = "",
-        within: float = 20.0,
+        within: float = 40.0,
     ) -> list[Post]:
         """At least `count` standing messages of the bot, each with `containing` in its text."""
 
@@ -204,7 +204,7 @@ class StandInSlack:
 
         return await self.journal.wait_until(seen, within=within)
 
-    async def wait_for_answer(self, said: Said, *, within: float = 20.0) -> Post:
+    async def wait_for_answer(self, said: Said, *, within: float = 40.0) -> Post:
         """The bot's first message after `said`, in its thread."""
 
         def seen() -> Post | None:
@@ -213,7 +213,7 @@ class StandInSlack:
 
         return await self.journal.wait_until(seen, within=within)
 
-    async def wait_for_ack(self, said: Said | str, *, within: float = 20.0) -> Entry:
+    async def wait_for_ack(self, said: Said | str, *, within: float = 40.0) -> Entry:
         """The ack of an event; of what was said: every event is acked, the last one's ack."""
         wanted = (said,) if isinstance(said, str) else said.events
         acked = self.deliveries.acked
@@ -225,7 +225,7 @@ class StandInSlack:
         return await self.journal.wait_until(seen, within=within)
 
     async def wait_for_status(
-        self, channel: str, thread_ts: str | None = None, *, since: int = 0, within: float = 20.0
+        self, channel: str, thread_ts: str | None = None, *, since: int = 0, within: float = 40.0
     ) -> Entry:
         """A status that the bot shows (either method), not an empty one."""
 
@@ -239,7 +239,7 @@ class StandInSlack:
 
         return await self.wait_for(shown, since=since, within=within)
 
-    async def wait_connected(self, sockets: int = 1, *, within: float = 20.0) -> None:
+    async def wait_connected(self, sockets: int = 1, *, within: float = 40.0) -> None:
         await self.journal.wait_until(lambda: len(self.sockets.open) >= sockets, within=within)
 
     # --- what goes wrong
