@@ -18,16 +18,17 @@ from hypothesis import strategies as st
 
 from daemon.clock import ManualClock
 from daemon.model import ConversationId, Message, Outcome, Turn, TurnState
-from daemon.ports import Ending
-from tests.ledgers import IMPLEMENTATIONS, PROCESS, Implementation, Stage, post
+from daemon.ports import ClaimLimits, Ending
+from tests.ledgers import IMPLEMENTATIONS, PROCESS, Implementation, Stage, post, workspace
 
-CONVERSATIONS = ("a", "b", "c")
+CONVERSATIONS = ("a", "b")
+FEW = ClaimLimits(messages=2)  # so that a conversation needs several turns
 
 conversation = st.sampled_from(CONVERSATIONS)
 Event = tuple[str, str]
 events = st.lists(
     st.one_of(
-        st.tuples(st.just("hear"), conversation),
+        *[st.tuples(st.just("hear"), conversation)] * 3,
         st.tuples(st.just("hear again"), conversation),
         st.tuples(st.just("work"), conversation),
         st.tuples(st.sampled_from(["answer", "put back", "give up"]), conversation),
@@ -78,7 +79,10 @@ class Day:
                 await self.die()
 
     async def work(self, where: str) -> None:
-        turn = await self.stage.claim(where)
+        id_, ledger = ConversationId(where), self.stage.ledger
+        known = await ledger.workspace(id_)
+        turn = await ledger.claim(id_, known or workspace(self.stage.root, where), FEW)
+        assert turn is not None
         self.attempts[turn.id] += 1
         assert turn.attempt == self.attempts[turn.id] - 1
         await self.stage.ledger.begin_attempt(turn.id, turn.attempt + 1, PROCESS)
