@@ -77,18 +77,14 @@ def test_a_connector_that_comes_or_goes_waits_for_a_restart() -> None:
 
 
 def test_a_notice_that_has_no_way_out_of_the_running_daemon_is_refused() -> None:
-    mail = {
-        "kind": "imap",
-        "address": "a@example.com",
-        "imap": {
-            "host": "imap.example.com",
-            "port": 993,
-            "security": "tls",
-            "user": "a",
-            "password": {"env": "IMAP_PASSWORD"},
-        },
-        "mode": "triage",
+    server = {
+        "host": "mx.example.com",
+        "port": 993,
+        "security": "tls",
+        "user": "a",
+        "password": {"env": "MAIL_PASSWORD"},
     }
+    mail = {"kind": "imap", "address": "a@example.com", "imap": server, "smtp": server}
     connectors = {**RUNNING["connectors"], "mail": mail}
     written = changed(daemon={"notify": ["mail:ops@example.com"]}, connectors=connectors)
     with pytest.raises(ConfigError, match=r"daemon\.notify: .*needs a connector"):
