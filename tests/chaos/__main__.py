@@ -41,7 +41,8 @@ def main() -> int:
         return asyncio.run(hunt(given.mutants or tuple(MUTANTS), given.seed))
     directory = given.directory or Path(tempfile.mkdtemp(prefix="postroom-chaos-")) / "run"
     size = Size(given.kills, given.messages, given.life, mail=MAIL if given.mail else 0)
-    outcome = asyncio.run(run(make(size, given.seed), size, directory))
+    plan = make(size, given.seed)
+    outcome = asyncio.run(run(plan, size, directory, tell=lambda text: print(text, flush=True)))
     show(outcome, size, given.seed)
     return 0 if outcome.clean else 1
 

@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psutil
@@ -18,6 +19,7 @@ TOO_MANY = 60  # messages in hand: then the next kill comes only after half of t
 CATCH_UP_SECONDS = 60.0
 AIM_SECONDS = 15.0
 READY_SECONDS = 60.0
+TELL_EVERY = 10  # kills
 STILL_LOOKS = 8  # half a second apart: what would come twice has its chance to come
 LOG_EVENTS: dict[Aim, str] = {
     "start": "daemon.started",
@@ -42,10 +44,13 @@ class Record:
     left: int = 0  # processes that outlived it
 
 
-async def carry_out(plan: Plan, stage: Stage, *, quiet: float) -> Record:
+async def carry_out(
+    plan: Plan, stage: Stage, *, quiet: float, tell: Callable[[str], None]
+) -> Record:
     """Live through the plan, then let the last daemon answer all, and stop it with SIGTERM.
 
-    `quiet` seconds without any answer mean that none will come any more.
+    `quiet` seconds without any answer mean that none will come any more. `tell` hears how far it
+    has come.
     """
     record, began = Record(), time.monotonic()
     speaking: asyncio.Task[None] | None = None
@@ -53,7 +58,7 @@ async def carry_out(plan: Plan, stage: Stage, *, quiet: float) -> Record:
     # What lay in a mailbox before the first start is old mail, and not answered: nobody writes yet.
     await stage.victim.start()
     await stage.victim.until_ready(READY_SECONDS)
-    for life in plan.lives:
+    for number, life in enumerate(plan.lives, 1):
         if not stage.victim.running:
             await stage.victim.start()
         if speaking is not None:
@@ -67,6 +72,10 @@ async def carry_out(plan: Plan, stage: Stage, *, quiet: float) -> Record:
         _unhang(stage)
         hurting.cancel()
         await asyncio.wait({hurting})
+        if number % TELL_EVERY == 0:
+            minutes = (time.monotonic() - began) / 60
+            tell(f"{number} kills in {minutes:.1f} min; {stage.backlog()} answers to come")
+    tell("no more kills; the last daemon answers what is left")
     await stage.victim.start()
     if speaking is not None:
         await speaking

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ async def run(
     *,
     command: tuple[str, ...] = COMMAND,
     quiet: float = 200.0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Carry the plan out and have it checked. Everything stays in `directory`."""
     # The stand-ins' servers would report each connection that a death cuts.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     async with on_stage(directory, size, plan.seed, command) as stage:
-        record = await carry_out(plan, stage, quiet=quiet)
+        record = await carry_out(plan, stage, quiet=quiet, tell=tell)
         logged, recovered = dict(stage.victim.counts), dict(stage.victim.recovered)
         ready_after = tuple(stage.victim.ready_after)
     told = await check(directory)
