@@ -479,7 +479,7 @@ class Daemon:
             for workspace in workspaces:
                 try:
                     await asyncio.to_thread(self._flow.agents.erase, workspace)
-                except OSError:  # upkeep tries again, as nobody needs it any more
+                except (OSError, RecursionError):  # upkeep tries again, as nobody needs it any more
                     log.exception("workspace.not_erased", workspace=workspace.id)
         return len(workspaces)
 

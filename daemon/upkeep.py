@@ -49,9 +49,9 @@ class Upkeep:
             keys_before=now - max(keep.records_days, KEYS_DAYS) * DAY_SECONDS,
         )
         for workspace in (*workspaces, *strays):
-            try:
+            try:  # what an agent left there must not end the upkeep
                 await asyncio.to_thread(self._agents.erase, workspace)
-            except (OSError, ValueError):  # what an agent left there must not end the upkeep
+            except (OSError, ValueError, RecursionError):
                 log.exception("workspace.not_erased", workspace=workspace.id)
         if workspaces or strays:
             log.info("retention.swept", workspaces=len(workspaces), strays=len(strays))

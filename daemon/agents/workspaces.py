@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -41,4 +42,20 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     if path.is_dir():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _take_back(path)
+            shutil.rmtree(path)
+
+
+def _take_back(path: Path) -> None:
+    """Give ourselves all rights to a directory and those in it, as an agent may have taken them
+    from its own. Links are not followed.
+    """
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        folder.chmod(0o700)
+        with os.scandir(folder) as entries:
+            waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
