@@ -190,18 +190,16 @@ def _judge(
     What follows a message whose sender is not known yet waits behind it: order and the label of
     the conversation are decided by the first.
     """
-    known = connection.execute(
-        "select trust from conversation where id = ?", (conversation,)
-    ).fetchone()
-    held = connection.execute(
-        "select 1 from inbox where conversation = ? and state = 'unidentified' and id < ? limit 1",
+    label, held = connection.execute(
+        "select (select trust from conversation where id = ?1), exists (select 1 from inbox "
+        "where conversation = ?1 and state = 'unidentified' and id < ?2)",
         (conversation, before if before is not None else 2**62),
     ).fetchone()
-    if known is None and held is None and not addressed:
+    if label is None and not held and not addressed:
         return _Verdict("ignored", NOT_ADDRESSED)
-    if trust is None or held is not None:
+    if trust is None or held:
         return _Verdict("unidentified")
-    if known is not None and trust.rank < Trust(known["trust"]).rank:
+    if label is not None and trust.rank < Trust(label).rank:
         told = connection.execute(
             "select 1 from inbox where conversation = ? and sender = ? and state = 'left_out'",
             (conversation, sender),
