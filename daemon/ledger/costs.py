@@ -64,8 +64,8 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         "where state = 'waiting' or state = 'unidentified'"
     ).fetchone()
     put_back = connection.execute(
-        "select min(i.registered_at) from turn t join inbox i on i.turn = t.id "
-        "where t.state = 'queued'"
+        "select min(registered_at) from inbox where turn in "
+        "(select id from turn where (state = 'queued' or state = 'running') and state = 'queued')"
     ).fetchone()[0]
     oldest = min((at for at in (oldest, put_back) if at is not None), default=None)
     turns = dict(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.clock import ManualClock
-from daemon.ledger import migrations, open_ledger
+from daemon.ledger import costs, migrations, open_ledger
 from tests.ledgers import IMPLEMENTATIONS, Stage
 
 DAY = 86_400.0
@@ -66,3 +66,20 @@ async def test_a_number_is_never_given_twice_though_retention_emptied_the_table(
     await stage.sent(conversation="t2")
     assert min(numbers()) > max(before)
     await stage.ledger.close()
+
+
+def test_the_ledger_at_a_glance_reads_no_history(database: sqlite3.Connection) -> None:
+    """It is asked every two seconds: each of its questions must go by an index of open things."""
+    asked: list[str] = []
+    database.row_factory = sqlite3.Row
+    database.set_trace_callback(asked.append)
+    costs.counts(database, 0.0)
+    database.set_trace_callback(None)
+    plans = {
+        statement: [row[3] for row in database.execute(f"explain query plan {statement}")]
+        for statement in asked
+    }
+    open_things = ("inbox_open", "inbox_unreadable", "turn_one", "turn_dead", "outbox_", "cost_day")
+    for statement, plan in plans.items():
+        first = plan[0] if "LIST SUBQUERY" not in " ".join(plan) else plan[-1]
+        assert any(index in first for index in open_things), (statement, plan)
