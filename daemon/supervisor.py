@@ -95,7 +95,7 @@ class Supervisor:
             started = clock.monotonic()
             self.states[name] = ServiceState.RUNNING
             try:
-                await serve()
+                await _live(serve)
                 failure: Exception = RuntimeError("returned before it was asked to stop")
             except (ConfigError, WallError, OwnershipLost):
                 raise  # no restart can mend these: the daemon ends with their exit status
@@ -124,3 +124,23 @@ class Supervisor:
                     raise Escalation(f"{name} used up its restarts") from failure
                 pause, wait = wait, min(2 * wait, policy.max_wait)
             await clock.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+
+
+async def _live(serve: Serve) -> None:
+    """One life of a service. What was told to end has ended, whatever it says on its way out: a
+    task group forgets that it was cancelled where one of its tasks fails in the same moment.
+    """
+    try:
+        await serve()
+    except Exception as error:
+        if _told_to_end():
+            log.info("service.failed_at_its_end", reason=str(error))
+            raise asyncio.CancelledError from error
+        raise
+    if _told_to_end():
+        raise asyncio.CancelledError
+
+
+def _told_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -138,3 +138,41 @@ async def test_a_parked_service_runs_again_once_somebody_has_acted() -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), AuthenticationFailed("no"), OSError("x")])
+async def test_a_service_that_fails_while_it_is_stopped_is_not_started_again(
+    error: Exception,
+) -> None:
+    clock = ManualClock()
+    starts = 0
+
+    async def fails_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise error from None
+
+    async def serve() -> None:
+        nonlocal starts
+        starts += 1
+        if starts > 1:
+            await asyncio.Event().wait()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails_when_cancelled())
+                await asyncio.Event().wait()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    supervisor = Supervisor(clock, Metrics())
+    running = asyncio.create_task(supervisor.run({"mail": serve}))
+    await clock.advance(1)
+    stopping = asyncio.create_task(supervisor.stop("mail"))
+    for _ in range(20):
+        await clock.advance(60)
+    assert stopping.done()
+    assert starts == 1
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
