@@ -123,9 +123,9 @@ class Board:
         return [row for row in self.rows if row.open]
 
     def working(self, conversation: str) -> Row | None:
-        """The row of a conversation that is at work, if one is."""
-        at_work = (r for r in reversed(self.rows) if r.standing.where is Where.AT_WORK)
-        return next((r for r in at_work if r.standing.conversation == conversation), None)
+        """The row of a conversation that is at work, or was last: they are worked on in order."""
+        rows = [row for row in self.rows if row.standing.conversation == conversation]
+        return next((row for row in rows if row.open), rows[-1] if rows else None)
 
     def missing(self) -> list[str]:
         """A line for each row that did not end as it should."""
@@ -190,7 +190,7 @@ def state(row: Row) -> str:
     """Where a row is, with what is worth knowing of it, as rich markup."""
     where = row.standing.where
     detail = row.standing.detail
-    if where is Where.AT_WORK and row.tool:
+    if row.tool:
         detail = f"tool {row.tool}" + (f", {detail}" if detail else "")
     colour = _COLOURS[where]
     return f"[{colour}]{where}[/]" + (f" [dim]({escape(detail)})[/]" if detail else "")

@@ -13,7 +13,7 @@ from daemon.demo.watch import Screen
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
+class Scenery:
     """What a scene acts with."""
 
     people: People
@@ -21,10 +21,10 @@ class Set:
     screen: Screen
 
 
-Scene = Callable[[Set], Awaitable[None]]
+Scene = Callable[[Scenery], Awaitable[None]]
 
 
-async def threads(on: Set) -> None:
+async def threads(on: Scenery) -> None:
     """A thread: a mention, a follow-up without one, and a second person in it"""
     people = on.people
     first = people.mention(BEA, SUPPORT, "when are you open on Saturday?")
@@ -35,14 +35,14 @@ async def threads(on: Set) -> None:
     await people.settled(third)
 
 
-async def at_once(on: Set) -> None:
+async def at_once(on: Scenery) -> None:
     """Two at once: a direct message, and a mention that comes four times"""
     direct = on.people.dm(CHIDI, "how do I request a day off?")
     repeated = on.people.twice(BEA, GENERAL, "where is the toner for the printer?")
     await on.people.settled(direct, repeated)
 
 
-async def tools(on: Set) -> None:
+async def tools(on: Scenery) -> None:
     """Tools at work, within the walls of their conversation: Write, Bash, Read"""
     people = on.people
     written = people.mention(
@@ -55,7 +55,7 @@ async def tools(on: Set) -> None:
     await people.settled(read)
 
 
-async def mails(on: Set) -> None:
+async def mails(on: Scenery) -> None:
     """Mails: one is answered, a stranger's is drafted, an automatic one is left"""
     people = on.people
     await people.settled(
@@ -78,7 +78,7 @@ async def mails(on: Set) -> None:
     )
 
 
-async def stop(on: Set) -> None:
+async def stop(on: Scenery) -> None:
     """A long answer, and somebody who says stop"""
     people = on.people
     text = "write me a long report on every meeting of this year"
@@ -91,7 +91,7 @@ async def stop(on: Set) -> None:
         gate.release()
 
 
-async def kill(on: Set) -> None:
+async def kill(on: Scenery) -> None:
     """The daemon is killed in the middle of a turn (kill -9), and started again"""
     people, stage = on.people, on.stage
     gate = people.hold("handover.txt", tool_results=1)

@@ -22,9 +22,9 @@ from daemon.demo.screen import LABEL, LIVE_LABEL, Lines, LiveBoard
 from daemon.errors import ConfigError, NotReachable
 
 try:
-    from daemon.demo.day import SCENES, Scene, Set
+    from daemon.demo.day import SCENES, Scene, Scenery
     from daemon.demo.people import People
-    from daemon.demo.stage import LIVE_DAILY, LIVE_PER_TURN, RealModel, Stage, set_up
+    from daemon.demo.stage import LIVE_DAILY, LIVE_PER_TURN, Model, Stage, installed, set_up
     from daemon.demo.talk import Talk, Talking
     from daemon.demo.watch import Screen, Watch
 except ModuleNotFoundError as missing:
@@ -46,7 +46,7 @@ async def play(
     live: bool,
     port: int,
     scenes: Sequence[Scene] = SCENES,
-    real: RealModel | None = None,
+    real: Model | None = None,
 ) -> int:
     """The demo; 0 only where every message of the day ended as it should.
 
@@ -81,7 +81,7 @@ class Show:
         *,
         once: bool,
         port: int,
-        real: RealModel | None,
+        real: Model | None,
     ) -> None:
         self._console, self._scenes = console, scenes
         self._once, self._port, self._real = once, port, real
@@ -105,14 +105,14 @@ class Show:
             watch = Watch(stage, self._board, screen)
             watching = group.create_task(watch.run(), name="watch")
             people = People(stage, self._board, watch)
-            trouble = await self._day(Set(people, stage, screen))
+            trouble = await self._day(Scenery(people, stage, screen))
         code = await self._judge(stage, trouble)
         if not self._once and code == EXIT_FINE:
             await self._let_in(stage, people, watch)
         watching.cancel()
         return code
 
-    async def _day(self, on: Set) -> list[str]:
+    async def _day(self, on: Scenery) -> list[str]:
         """Play the scenes. Returns what went wrong: a day that is stuck ends there."""
         try:
             for scene in self._scenes:
@@ -153,7 +153,7 @@ class Show:
         self.talking = True
         self._console.print(
             f"\nThe daemon stays up for you. From another shell:\n"
-            f"  {stage.daemon.command[-2]} status -c {stage.daemon.config}\n",
+            f"  {' '.join(installed())} status -c {stage.daemon.config}\n",
             highlight=False,
             soft_wrap=True,
         )
@@ -162,11 +162,11 @@ class Show:
             await Talk(people, stage, self._board, keyboard, watch.screen).run()
 
 
-def _real_model(environ: Mapping[str, str]) -> RealModel:
+def _real_model(environ: Mapping[str, str]) -> Model:
     key = environ.get("ANTHROPIC_API_KEY", "").strip()
     if not key:
         raise ConfigError("--live asks the real model: set ANTHROPIC_API_KEY, or leave --live out")
-    return RealModel(key)
+    return Model(key)
 
 
 async def _agreed(console: Console) -> bool:

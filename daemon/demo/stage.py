@@ -26,8 +26,8 @@ _FROM_OUTSIDE = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # how this machine checks the
 
 
 @dataclass(frozen=True, slots=True)
-class RealModel:
-    """The model that `--live` asks, with the person's own key."""
+class Model:
+    """Where a model is asked, and with which key."""
 
     api_key: str
     api_url: str = "https://api.anthropic.com"
@@ -68,33 +68,33 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(root: Path, port: int, live: RealModel | None) -> AsyncIterator[Stage]:
+async def set_up(root: Path, port: int, live: Model | None) -> AsyncIterator[Stage]:
     """Everything up and ready; at the end everything down. Raises DaemonTrouble."""
     async with AsyncExitStack() as stack:
         model = None
         if live is None:
             model = await stack.enter_async_context(StandInModel(script, api_key=MODEL_KEY))
             model.pace = PACE
+            asked = Model(MODEL_KEY, model.url)
+        else:
+            asked = live
         # Slack itself brings an event again after one and five minutes: nobody would wait for it.
         delivering = Delivering(retry_delays=(0, 1, 2, 4, 8, 16), hold_unconnected=True)
         slack = await stack.enter_async_context(StandInSlack(delivering=delivering))
         mail = await stack.enter_async_context(StandInMail([DESK]))
         secrets = {
-            "ANTHROPIC_API_KEY": live.api_key if live else MODEL_KEY,
+            "ANTHROPIC_API_KEY": asked.api_key,
             "SLACK_APP_TOKEN": slack.app_token,
             "SLACK_BOT_TOKEN": slack.bot_token,
             "MAIL_PASSWORD": mail.password,
         }
         if live is not None:
             secrets |= {name: os.environ[name] for name in _FROM_OUTSIDE if name in os.environ}
-        api_url = live.api_url if live else model.url if model else ""
-        daemon = DaemonProcess(
-            root,
-            configuration(api_url, slack, mail, capped=live is not None),
-            secrets,
-            port=port,
-            command=_command(),
-        )
+        tables = configuration(asked.api_url, slack, mail, capped=live is not None)
+        # With this process gone, the daemon is to go, too.
+        follow = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
+        command = (*follow, *installed(), "run")
+        daemon = DaemonProcess(root, tables, secrets, port=port, command=command)
         await stack.enter_async_context(daemon)
         yield Stage(slack, mail, daemon, model)
 
@@ -130,9 +130,7 @@ def configuration(
     return tables
 
 
-def _command() -> tuple[str, ...]:
-    """The installed command beside this Python, and with this process gone, gone too."""
+def installed() -> tuple[str, ...]:
+    """The command as it is installed beside this Python."""
     beside = Path(sys.executable).with_name("postroom")
-    installed = (str(beside),) if beside.exists() else (sys.executable, "-m", "daemon")
-    follow = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-    return (*follow, *installed, "run")
+    return (str(beside),) if beside.exists() else (sys.executable, "-m", "daemon")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.padding import Padding
 from rich.text import Text
@@ -13,6 +12,7 @@ from rich.text import Text
 from daemon.demo.board import Board, Row, Where
 from daemon.demo.keyboard import Keyboard
 from daemon.demo.people import GENERAL, YOU, People
+from daemon.demo.process import DaemonTrouble
 from daemon.demo.stage import Stage
 
 HELP = """\
@@ -76,21 +76,26 @@ class Talk:
     screen: Talking
     thread: Row | None = None
     last: Row | None = None
-    _chores: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
         """Until /quit or the end of input."""
         self._help()
         async for line in self.keyboard:
-            word, _, rest = line.partition(" ")
-            if word in {"/quit", "/q", "/exit"}:
+            if line == "/quit":
                 return
-            if not line:
-                continue
-            command = self._commands().get(word, self._unknown if word[0] == "/" else None)
-            await (command(rest.strip()) if command else self._say(line))
+            try:
+                await self._obey(line)
+            except DaemonTrouble as trouble:
+                self.screen.note(str(trouble))
         # The end of a pipe: what was said is still to be answered.
         await self.people.settled(*self.board.open)
+
+    async def _obey(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word.startswith("/"):
+            await self._commands().get(word, self._unknown)(rest.strip())
+        elif line:
+            await self._say(line)
 
     def _commands(self) -> dict[str, Callable[[str], Awaitable[None]]]:
         return {

@@ -53,8 +53,8 @@ class Watch:
                 self._looked = asyncio.Event()
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def until(self, done: Callable[[], bool], what: str, within: float = 60.0) -> None:
-        """Raises DaemonTrouble when it has not come to that in time, or cannot any more."""
+    async def until(self, done: Callable[[], bool], what: str, within: float = 120.0) -> None:
+        """Raises DaemonTrouble where it has not come to that in time, or cannot any more."""
         try:
             async with asyncio.timeout(within):
                 while not done():
@@ -72,7 +72,7 @@ class Watch:
                 for row in self._board.open:
                     await self._trace(session, row)
                 if time.monotonic() - self._status_at > STATUS_SECONDS:
-                    self._status = _status_line(await self._get(session, "status"))
+                    self._status = self._line(await self._get(session, "status"))
                     self._status_at = time.monotonic()
             except (aiohttp.ClientError, TimeoutError):
                 self._status = "daemon: does not answer"
@@ -80,15 +80,16 @@ class Watch:
         self.screen.refresh(self._status)
 
     async def _trace(self, session: aiohttp.ClientSession, row: Row) -> None:
-        row.standing = read_story(
-            await self._get(session, f"trace/{quote(row.key, safe='')}"), row.key
-        )
+        story = await self._get(session, f"trace/{quote(row.key, safe='')}")
+        if "messages" not in story:  # not known yet, or the daemon cannot tell just now
+            return
+        row.standing = read_story(story, row.key)
         if not row.open and row.standing.refs:
             outside = await self._stage.outside()
             row.answer = "\n\n".join(outside.get(ref, "") for ref in row.standing.refs)
 
     async def _get(self, session: aiohttp.ClientSession, path: str) -> dict[str, Any]:
-        """A page of the API; a 404 is an object with an "error"."""
+        """A page of the API; a refusal is an object, too, with an "error"."""
         url = f"http://127.0.0.1:{self._stage.daemon.port}/api/v1/{path}"
         async with session.get(url) as answer:
             found: dict[str, Any] = await answer.json(content_type=None)
@@ -109,13 +110,13 @@ class Watch:
                 if row is not None:
                     row.tool = str(entry["tool"]).rpartition("__")[2]
 
-
-def _status_line(status: dict[str, Any]) -> str:
-    parts = status["components"]
-    pool, model = parts["pool"]["numbers"], parts["model"]["numbers"]
-    processes = sum(pool.get(state, 0) for state in ("busy", "idle", "spare", "starting"))
-    ready = "ready" if status["ready"] else "not ready"
-    return (
-        f"daemon: {ready}, up {status['uptime_seconds']:.0f} s; walls: {status['isolation']}; "
-        f"{processes} agent processes; model: ${model.get('spent_today_usd', 0):.3f}"
-    )
+    def _line(self, status: dict[str, Any]) -> str:
+        parts = status["components"]
+        pool, model = parts["pool"]["numbers"], parts["model"]["numbers"]
+        processes = sum(pool.get(state, 0) for state in ("busy", "idle", "spare", "starting"))
+        ready = "ready" if status["ready"] else "not ready"
+        real = "" if self._stage.model is None else " if it were real"
+        return (
+            f"daemon: {ready}, up {status['uptime_seconds']:.0f} s; walls: {status['isolation']}; "
+            f"{processes} agent processes; model: ${model.get('spent_today_usd', 0):.3f}{real}"
+        )

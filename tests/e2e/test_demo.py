@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 POSTROOM = Path(sys.executable).with_name("postroom")
-LONG = 120.0  # the day takes half a minute on two idle cores
+LONG = 240.0  # the day takes half a minute on two idle cores
 TYPING = (
     "import asyncio, sys; from daemon.demo.show import play; "
     "sys.exit(asyncio.run(play(once=False, live=False, port=0, scenes=())))"
@@ -138,11 +139,15 @@ async def test_the_day_ends_well_shows_each_step_and_leaves_nothing_behind(tempo
     for number in range(1, 16):
         assert re.search(rf" {number}   registered after \d+ ms\n", shown), number
     for tool in ("Write", "Bash", "Read", "label"):
-        assert f"at work (tool {tool})" in shown
+        assert f"(tool {tool}" in shown
     assert re.search(r"delivered \(came 4 times\) after .* s: bea: Please switch", shown)
-    assert re.search(r"delivered \(Triage/invoice\) after .* s: Ann: Invoices go out", shown)
+    assert re.search(
+        r"delivered \(tool label, Triage/invoice\) after .* s: Ann: Invoices go out", shown
+    )
     assert re.search(r"drafted after .* s: Sam: Orders leave the same day", shown)
-    assert re.search(r"delivered \(attempt 2\) after .* s: bea: Done: I wrote handover.txt", shown)
+    assert re.search(
+        r"delivered \(tool Write, attempt 2\) after .* s: bea: Done: I wrote handover.txt", shown
+    )
     assert "daemon killed: message 14 has its file written, and no answer yet" in shown
     assert demo.left_behind() == []
 
@@ -155,6 +160,17 @@ async def test_ctrl_c_in_the_middle_of_the_day_leaves_nothing_behind(temporary: 
     assert demo.shown.endswith("ended\n")
     assert "Traceback" not in demo.shown
     assert demo.left_behind() == []
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
+async def test_a_demo_that_is_killed_takes_its_daemon_along(temporary: Path) -> None:
+    demo = await Demo.start(temporary, str(POSTROOM), "demo")
+    await demo.until(r"at work")
+    os.kill(demo.process.pid, signal.SIGKILL)
+    await demo.end()
+    async with asyncio.timeout(LONG):
+        while _processes_below(temporary):
+            await asyncio.sleep(0.2)
 
 
 async def test_a_person_types_and_sees_answers_and_traces(temporary: Path) -> None:

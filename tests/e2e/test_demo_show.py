@@ -12,7 +12,7 @@ from daemon.demo.board import Where
 from daemon.demo.model import StandInModel
 from daemon.demo.people import BEA, SUPPORT
 from daemon.demo.show import play
-from daemon.demo.stage import RealModel
+from daemon.demo.stage import Model
 from daemon.errors import NotReachable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cli]
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cli]
 async def test_a_message_that_ends_otherwise_is_named_with_the_end_of_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def disappointed(on: day.Set) -> None:
+    async def disappointed(on: day.Scenery) -> None:
         asked = on.people.mention(BEA, SUPPORT, "when are you open?", wanted=Where.DRAFTED)
         await on.people.settled(asked)
 
@@ -36,7 +36,7 @@ async def test_a_message_that_ends_otherwise_is_named_with_the_end_of_the_log(
 async def test_an_answer_that_nobody_accounts_for_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def repeated(on: day.Set) -> None:
+    async def repeated(on: day.Scenery) -> None:
         asked = on.people.mention(BEA, SUPPORT, "when are you open?")
         await on.people.settled(asked)
         workspace = on.stage.slack.workspace
@@ -50,7 +50,7 @@ async def test_an_answer_that_nobody_accounts_for_is_named(
 
 
 async def test_a_day_that_is_stuck_ends_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
-    async def stuck(on: day.Set) -> None:
+    async def stuck(on: day.Scenery) -> None:
         on.people.hold("when are you open?")
         asked = on.people.mention(BEA, SUPPORT, "when are you open?")
         await on.people.settled(asked, within=3)
@@ -65,7 +65,7 @@ async def test_a_day_that_is_stuck_ends_and_says_where(capsys: pytest.CaptureFix
 async def test_a_daemon_that_ends_by_itself_is_told_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def dying(on: day.Set) -> None:
+    async def dying(on: day.Scenery) -> None:
         await on.stage.daemon.kill()
         await on.people.settled(on.people.mention(BEA, SUPPORT, "is anybody there?"))
 
@@ -80,13 +80,13 @@ async def test_live_says_what_it_costs_at_most_and_the_gateway_is_told_so(
 ) -> None:
     budgets = {}
 
-    async def look(on: day.Set) -> None:
+    async def look(on: day.Scenery) -> None:
         budgets.update(tomllib.loads(on.stage.daemon.config.read_text())["budgets"])
 
     key = "sk-ant-the-persons-own"
     async with StandInModel(desk.script, api_key=key) as model:
         model.pace = 0.25  # so that there is time to say stop
-        real = RealModel(key, model.url)
+        real = Model(key, model.url)
         scenes = (look, day.stop)
         assert await play(once=True, live=True, port=0, scenes=scenes, real=real) == 0
     shown = capsys.readouterr().out

@@ -147,6 +147,19 @@ def test_a_message_while_the_daemon_was_dead_is_not_counted_as_slow() -> None:
     assert "across 1 kill -9. Registered within 20 ms." in told
 
 
+def test_a_tool_is_put_down_to_the_message_that_is_worked_on() -> None:
+    board = Board()
+    done, first, second = said(board), said(board), said(board)
+    delivered(done)
+    for waiting in (first, second):
+        waiting.standing = read_story(story(message(), turns=[turn("running")]), KEY)
+    assert board.working("slack:T1:C1:100.000001") is first
+    delivered(first)
+    delivered(second)
+    assert board.working("slack:T1:C1:100.000001") is second
+    assert board.working("slack:T1:C1:99.000001") is None
+
+
 def test_plain_lines_tell_each_change_once() -> None:
     out = io.StringIO()
     board = Board()
@@ -165,7 +178,7 @@ def test_plain_lines_tell_each_change_once() -> None:
         " 1 bea, #general: is [this] seen?",
         " 1   registered after 20 ms",
         " 1   at work (tool Bash)",
-        " 1   delivered after 1.50 s: good morning",
+        " 1   delivered (tool Bash) after 1.50 s: good morning",
     ]
 
 
