@@ -14,7 +14,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -40,14 +40,10 @@ class Keyboard:
     def opened(cls, console: Console, prompt: str = "you> ") -> Iterator[Self]:
         """Whatever readline did to the terminal is undone at the end."""
         keyboard = cls(console, prompt)
-        before = termios.tcgetattr(sys.stdin) if keyboard._terminal else None
         loop = asyncio.get_running_loop()
-        threading.Thread(target=keyboard._read, args=(loop,), name="typed", daemon=True).start()
-        try:
+        with _terminal_as_it_was():
+            threading.Thread(target=keyboard._read, args=(loop,), name="typed", daemon=True).start()
             yield keyboard
-        finally:
-            if before is not None:
-                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
     @property
     def columns(self) -> int:
@@ -90,6 +86,28 @@ class Keyboard:
                 yield input(self._prompt)
             except EOFError:
                 return
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """What is typed meanwhile is not echoed into the board; it waits for the prompt."""
+    with _terminal_as_it_was() as before:
+        if before is not None:
+            input_, output, control, local, *rest = before
+            quiet = [input_, output, control, local & ~termios.ECHO, *rest]
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+        yield
+
+
+@contextmanager
+def _terminal_as_it_was() -> Iterator[list[Any] | None]:
+    """The terminal's attributes now, which are set again at the end; None: it is no terminal."""
+    before = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+    try:
+        yield before
+    finally:
+        if before is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _lines(descriptor: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from daemon.demo.board import Board
-from daemon.demo.keyboard import Keyboard
+from daemon.demo.keyboard import Keyboard, silent
 from daemon.demo.process import DaemonTrouble
 from daemon.demo.screen import LABEL, LIVE_LABEL, Lines, LiveBoard
 from daemon.errors import ConfigError, NotReachable
@@ -129,11 +129,12 @@ class Show:
         if not self._console.is_terminal:
             yield Lines(self._console, self._board, label)
             return
-        screen = LiveBoard(self._console, self._board, label)
-        try:
-            yield screen
-        finally:
-            screen.end()
+        with silent():
+            screen = LiveBoard(self._console, self._board, label)
+            try:
+                yield screen
+            finally:
+                screen.end()
 
     async def _judge(self, stage: Stage, trouble: list[str]) -> int:
         """Say how the day ended: by the daemon's traces, and by what lies outside."""
