@@ -31,7 +31,7 @@ class Keyboard:
 
     def __init__(self, console: Console, prompt: str) -> None:
         self._console, self._prompt = console, prompt
-        self._terminal = sys.stdin.isatty()
+        self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self._typed: asyncio.Queue[str | None] = asyncio.Queue()
         self._asked = threading.Event()
 

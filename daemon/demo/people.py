@@ -109,7 +109,7 @@ class People:
 
     # --- waiting
 
-    async def settled(self, *rows: Row, within: float = 60.0) -> None:
+    async def settled(self, *rows: Row, within: float = 120.0) -> None:
         """Until all of them have come to their end. Raises DaemonTrouble."""
         waiting = ", ".join(str(row.number) for row in rows)
         await self._watch.until(
@@ -123,12 +123,12 @@ class People:
         return self._stage.model.hold(text, where="headers", tool_results=tool_results)
 
     async def amid(self, row: Row, gate: Gate | None) -> None:
-        """Until a row's turn is in the middle of its work."""
-        if gate is not None:
-            await gate.arrived(60)
-        at_work = {Where.AT_WORK}
-        await self._watch.until(
-            lambda: row.standing.where in at_work or not row.open, f"message {row.number} not begun"
-        )
+        """Until a row's turn is in the middle of its work. Raises DaemonTrouble."""
+
+        def there() -> bool:
+            reached = gate is None or gate.describe()["arrived"]
+            return (reached and row.standing.where is Where.AT_WORK) or not row.open
+
+        await self._watch.until(there, f"message {row.number} is not in the middle of its work")
         if gate is None:
             await asyncio.sleep(LIVE_MOMENT)
