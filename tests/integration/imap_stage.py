@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from connectors.imap.config import ImapTable
 from connectors.imap.mail import Mail
 from connectors.imap.mailbox import Mailbox
@@ -27,6 +29,8 @@ from daemon.model import (
 from daemon.ports import Intake
 from tests.dovecot import PASSWORD, Postbox
 from tests.fakes import RecordingIntake
+
+log = structlog.get_logger()
 
 NAME = "support"
 PATIENCE = 90.0
@@ -106,6 +110,7 @@ class Stage:
                 await self.mailbox.run(self.intake, self.ready.set)
             except Unavailable as error:
                 self.ready.clear()
+                log.info("stage.outage", reason=str(error), wait=error.retry_after)
                 self.outages.append(error)
                 self.waiting.set()
                 await asyncio.sleep(min(error.retry_after, self.longest_wait))

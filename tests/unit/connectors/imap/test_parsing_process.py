@@ -12,6 +12,7 @@ import pytest
 
 from connectors.imap.parse import parse
 from connectors.imap.parsing import DIED, TOO_SLOW, Parsing, ParsingTimes
+from connectors.imap.reader import GROWN_BYTES
 from daemon.errors import Unavailable
 from tests.hostile_mails import HOSTILE
 
@@ -57,6 +58,17 @@ async def test_one_process_reads_many_mails_and_is_started_only_for_them(
     first = parsing.pid
     await parsing.parse(mail)
     assert parsing.pid == first is not None
+
+
+async def test_a_large_daemon_does_not_make_for_short_lived_processes(
+    parsing: Parsing, mail: Path
+) -> None:
+    ballast = b"x" * (GROWN_BYTES + (50 << 20))  # Linux hands a child its parent's peak
+    await parsing.parse(mail)
+    first = parsing.pid
+    await parsing.parse(mail)
+    assert parsing.pid == first
+    assert ballast
 
 
 async def test_the_process_sees_nothing_of_the_environment(
