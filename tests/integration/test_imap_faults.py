@@ -385,6 +385,7 @@ async def test_a_push_between_select_and_idle_is_not_needed(tmp_path: Path) -> N
     server = ScriptedImap()
 
     async def arrives(client: Conversation, command: str) -> None:
+        await server.until_heard("UID SEARCH UID 1:*")  # the first look is over
         del server.on["EXAMINE"]
         server.put(raw("early"))
         await server._answer(client, command)
