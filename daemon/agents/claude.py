@@ -53,6 +53,7 @@ class ClaudeAgents:
         for directory in (self._conversations, self._processes):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._live: dict[str, ClaudeAgent] = {}
+        self._on_disk: dict[str, int] = {}  # inodes of transcripts whose directories are synced
 
     def new_workspace(self) -> Workspace:
         return make_workspace(self._conversations)
@@ -102,7 +103,9 @@ class ClaudeAgents:
         return self._transcript(workspace).exists()
 
     def sync(self, workspace: Workspace) -> None:
-        self._transcript(workspace).sync()
+        inode = self._transcript(workspace).sync(self._on_disk.get(workspace.id))
+        if inode is not None:
+            self._on_disk[workspace.id] = inode
 
     def processes(self) -> Mapping[str, ProcessRef]:
         recorded = {
@@ -186,6 +189,7 @@ class ClaudeAgents:
 
     def _forget(self, workspace: Workspace) -> None:
         self._live.pop(workspace.id, None)
+        self._on_disk.pop(workspace.id, None)
         self._pid_file(workspace).unlink(missing_ok=True)
         shutil.rmtree(self._processes / workspace.id, ignore_errors=True)
 

@@ -61,16 +61,24 @@ class TranscriptFile:
         except FileNotFoundError:
             return PromptFate(present=False)
 
-    def sync(self) -> None:
-        """Fsync of the file and of its directory: the CLI does neither. Absent is fine."""
-        with contextlib.suppress(FileNotFoundError):
+    def sync(self, named: int | None = None) -> int | None:
+        """Fsync of the file and of its directory: the CLI does neither. Returns the file's inode;
+        given back as `named`, the directory is left alone while that is still the file in it, as a
+        flush of the disk is what a turn waits for most. Absent is fine, and None.
+        """
+        try:
             with self._open() as file:
+                inode = os.fstat(file.fileno()).st_ino
                 os.fsync(file.fileno())
-            folder = self._open_folder()
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            if inode != named:
+                folder = self._open_folder()
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except FileNotFoundError:
+            return None
+        return inode
 
     def set_aside(self) -> None:
         """Keep an unusable transcript under another name, so that the session can begin anew: the

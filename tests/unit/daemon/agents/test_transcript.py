@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import uuid
 from pathlib import Path
@@ -191,6 +192,26 @@ def test_a_transcript_is_found_read_and_synced(tmp_path: Path) -> None:
     assert file.exists()
     assert file.fate(OURS).answer == "hello"
     file.sync()
+
+
+def test_a_directory_is_synced_again_only_when_its_transcript_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []  # whether it was a directory
+
+    def fsync(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    file, path = placed(tmp_path)
+    written(path)
+    named = file.sync()
+    assert synced == [False, True]
+    assert file.sync(named) == named
+    assert synced == [False, True, False]
+    written(path.with_suffix(".new")).replace(path)
+    assert file.sync(named) != named
+    assert synced == [False, True, False, False, True]
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
