@@ -19,7 +19,8 @@ The rules, each with its word in the output:
 
 SMTP has no key against duplicates: where a death leaves it unknown whether a mail has arrived, the
 daemon must not send it again, and must tell its operators. A mail that is missing and told of so
-is named and counted as `unclear`, and breaks no rule.
+is named and counted as `unclear`, and breaks no rule. Nor does a turn that was in flight at ten
+deaths of the daemon: its thread is told that it is set aside, and it is counted as that.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = re.compile(r"mark-\d{5}[a-z]?")
+SET_ASIDE = "have set it aside for the people who run me"
 TOLD_UNCLEAR = re.compile(r"(eff-[0-9a-f]{32}) may or may not have arrived")
 NEVER = math.inf
 BOT_CALLS = ("chat.postMessage", "chat.startStream")
@@ -75,6 +77,8 @@ class History:
     told_unclear: set[str] = field(default_factory=set)  # ids of effects, as operators read them
     arrived: set[str] = field(default_factory=set)  # ids of effects, out of Message-IDs
     unclear: list[str] = field(default_factory=list)  # marks of mails that are missing so
+    gave_up_in: Counter[str] = field(default_factory=Counter)  # how often a place was told
+    set_aside: list[str] = field(default_factory=list)  # marks that are missing so
     figures: Counter[str] = field(default_factory=Counter)
 
 
@@ -124,6 +128,8 @@ def _read_slack_out(slack: list[Json], history: History) -> None:
         else:
             history.notices[re.sub(r"eff-\w+|turn-\w+", "...", post["text"])[:70]] += 1
             history.told_unclear.update(TOLD_UNCLEAR.findall(post["text"]))
+            if SET_ASIDE in post["text"]:
+                history.gave_up_in[f"{post['channel']} {post['thread_ts']}"] += 1
     history.figures["posts"] = len(posts)
 
 
@@ -200,6 +206,7 @@ def _read_model(model: list[Json], history: History) -> None:
 def judge(history: History) -> list[Violation]:
     found = [Violation("given up", event) for event in history.given_up]
     history.unclear = _unclear(history)
+    history.set_aside = _set_aside(history)
     found += _answers(history)
     found += _order(history)
     found += _companies(history)
@@ -229,6 +236,23 @@ def _unclear(history: History) -> list[str]:
     return []
 
 
+def _set_aside(history: History) -> list[str]:
+    """The marks of turns that were given up on, where their thread was told once for each."""
+    answered = {mark for answer in history.answers for mark in answer.marks}
+    found: list[str] = []
+    for place, told in history.gave_up_in.items():
+        missing = {
+            mark
+            for sent in history.sent
+            for mark in sent.marks
+            if sent.place == place and sent.wanted and mark not in answered
+        }
+        turns = {prompt for prompt in history.prompts if missing.intersection(prompt)}
+        if len(turns) <= told:
+            found += sorted(missing.intersection(mark for prompt in turns for mark in prompt))
+    return found
+
+
 def _answers(history: History) -> list[Violation]:
     found: list[Violation] = []
     answers: dict[str, list[Answer]] = {}
@@ -238,7 +262,7 @@ def _answers(history: History) -> list[Violation]:
     for sent in history.sent:
         for mark in sent.marks:
             got = answers.get(mark, [])
-            if sent.wanted and not got and mark in history.unclear:
+            if sent.wanted and not got and mark in (*history.unclear, *history.set_aside):
                 continue
             if sent.wanted and not got:
                 how = "never acknowledged" if sent.accepted == NEVER else "acknowledged"
@@ -320,6 +344,7 @@ def figures(history: History) -> Json:
         "answers": len(history.answers),
         **dict(sorted(history.figures.items())),
         "unclear": history.unclear,
+        "set aside": history.set_aside,
         "notices": dict(history.notices),
     }
     if waits:

@@ -29,6 +29,7 @@ def show(outcome: Outcome, size: Size, seed: int) -> None:
 def rows(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
     record, figures = outcome.record, dict(outcome.figures)
     notices, unclear = figures.pop("notices"), figures.pop("unclear")
+    set_aside = figures.pop("set aside")
     broken = Counter(rule for rule, _ in outcome.violations)
     ready = sorted(outcome.ready_after) or [0.0]
     return [
@@ -47,6 +48,7 @@ def rows(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
         ),
         ("the daemon's own sentences", _each(notices)),
         ("answers by mail, unclear and missing", ", ".join(unclear) or "none"),
+        ("set aside after ten deaths, and told", ", ".join(set_aside) or "none"),
         (
             "ledger; last exit; processes left",
             f"{outcome.integrity}; {record.status}; {record.left}",

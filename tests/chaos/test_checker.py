@@ -247,6 +247,24 @@ def test_a_notice_of_a_mail_that_has_arrived_excuses_no_other(journals: Journals
     assert journals.rules_broken() == {"lost"}
 
 
+GAVE_UP = "I couldn't finish this one and have set it aside for the people who run me."
+
+
+def test_a_turn_that_its_thread_was_told_is_set_aside_is_not_lost(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.ask(ONE)
+    journals.answer(GAVE_UP)
+    assert journals.rules_broken() == set()
+
+
+def test_one_notice_in_a_thread_excuses_one_turn(journals: Journals) -> None:
+    for mark in (ONE, TWO):
+        journals.accept(mark)
+        journals.ask(mark)
+    journals.answer(GAVE_UP)
+    assert journals.rules_broken() == {"lost"}
+
+
 def test_the_checker_imports_nothing_but_the_standard_library() -> None:
     tree = ast.parse(CHECKER.read_text())
     imported = {
