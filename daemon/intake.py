@@ -88,6 +88,7 @@ class LedgerIntake:
             self._spawn(self._first_sign(message, began))
         elif registered.outcome is Outcome.LEFT_OUT and registered.tell:
             await self._tell_left_out(message, registered)
+        await self._go_on(registered.taken_up)
 
     async def _first_sign(self, message: Message, began: float) -> None:
         connector = self._connectors.get(message.connector)
@@ -112,7 +113,11 @@ class LedgerIntake:
         self._wake_delivery(message.connector)
 
     async def identify(self, connector: str, identity: Identity) -> None:
-        for registered in await self._ledger.identify(connector, identity):
+        await self._go_on(await self._ledger.identify(connector, identity))
+
+    async def _go_on(self, released: Sequence[Registered]) -> None:
+        """Messages that had to wait until something became known of them."""
+        for registered in released:
             if registered.outcome in _READY and registered.conversation is not None:
                 self._wake(registered.conversation)
             elif registered.outcome is Outcome.LEFT_OUT and registered.tell and registered.message:

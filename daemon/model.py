@@ -162,13 +162,15 @@ class Outcome(StrEnum):
 class Registered:
     """What `Ledger.register` did; returned only once it is on disk.
 
-    `tell` is true when the author of a left-out message has not been told yet.
+    `tell` is true when the author of a left-out message has not been told yet. `taken_up` are
+    messages of the same thread that were heard before the mention which makes them ours.
     """
 
     outcome: Outcome
     message: MessageId | None = None
     conversation: ConversationId | None = None
     tell: bool = False
+    taken_up: tuple[Registered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

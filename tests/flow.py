@@ -265,6 +265,7 @@ class Flow:
         connector: RecordingConnector | None = None,
         addressed: bool = True,
         outside_id: str = "",
+        sent_at: float | None = None,
     ) -> Registered:
         into = connector or self.chat
         number = next(self._numbers)
@@ -275,7 +276,7 @@ class Flow:
                 conversation=ConversationId(thread),
                 sender=Sender(f"test:{sender}", sender.title(), trust),
                 text=text,
-                sent_at=self.clock.now(),
+                sent_at=self.clock.now() if sent_at is None else sent_at,
                 priority=into.priority,
                 target={"thread": thread},
                 addressed=addressed,

@@ -28,6 +28,7 @@ from daemon.model import (
 )
 
 NOT_ADDRESSED = "not addressed"
+OVERTAKEN_SECONDS = 600.0  # how long the text of what was not addressed waits for its mention
 LOWER_TRUST = "of a lower trust label than its conversation"
 STOP = "stop"
 
@@ -52,6 +53,7 @@ class _Verdict:
     state: str
     reason: str = ""
     tell: bool = False
+    opens: bool = False  # it is the first of its conversation
 
 
 def register(
@@ -88,12 +90,52 @@ def _register_message(connection: sqlite3.Connection, item: Message, now: float)
         return _duplicate(connection, item, row, values, now)
     if verdict.state == "waiting":
         _enter(connection, row, now)
+    if verdict.state == "ignored":
+        forget_unaddressed(connection, now - OVERTAKEN_SECONDS)
+        return Registered(Outcome.IGNORED, MessageId(row["message"]))
     return Registered(
         _OUTCOMES[verdict.state],
         MessageId(row["message"]),
-        ConversationId(row["conversation"]) if row["conversation"] else None,
+        ConversationId(row["conversation"]),
         verdict.tell,
+        _take_up(connection, values, now) if verdict.opens else (),
     )
+
+
+def _take_up(
+    connection: sqlite3.Connection, opening: dict[str, Any], now: float
+) -> tuple[Registered, ...]:
+    """What was said in a thread after the mention that opens it, and was heard before it: events
+    overtake each other on the wire, the more after an outage. It goes behind what opens the thread.
+    """
+    overtook = connection.execute(
+        "select * from inbox where conversation = ? and state = 'ignored' and reason = ? "
+        "and body is not null and sent_at > ? order by sent_at, id",
+        (opening["conversation"], NOT_ADDRESSED, opening["sent_at"]),
+    ).fetchall()
+    taken: list[Registered] = []
+    for row in overtook:
+        trust = Trust(row["sender_trust"]) if row["sender_trust"] else None
+        verdict = _judge(connection, row["conversation"], row["sender"], trust, addressed=False)
+        values = {**dict(row), **_kept({key: row[key] for key in _KEYS_ONLY}, verdict)}
+        connection.execute("delete from inbox where id = ?", (values.pop("id"),))
+        _insert(connection, values)
+        if verdict.state == "waiting":
+            _enter(connection, values, now)
+        conversation = ConversationId(row["conversation"])
+        outcome, message = _OUTCOMES[verdict.state], MessageId(row["message"])
+        taken.append(Registered(outcome, message, conversation, verdict.tell))
+    return tuple(taken)
+
+
+def forget_unaddressed(connection: sqlite3.Connection, before: float) -> int:
+    """Let go of the texts that no mention has made ours; their keys stay."""
+    sets = ", ".join(f"{column} = null" for column in _KEYS_ONLY)
+    return connection.execute(
+        f"update inbox set {sets} where state = 'ignored' and body is not null "
+        "and registered_at < ?",
+        (before,),
+    ).rowcount
 
 
 def _settle_raw(connection: sqlite3.Connection, path: str) -> None:
@@ -157,7 +199,8 @@ def _duplicate(
         _enter(connection, {**changed, "connector": item.connector}, now)
     outcome = Outcome.MERGED if verdict.state == "waiting" else _OUTCOMES[verdict.state]
     conversation = ConversationId(values["conversation"])
-    return Registered(outcome, MessageId(stored["message"]), conversation, verdict.tell)
+    taken_up = _take_up(connection, values, now) if verdict.opens else ()
+    return Registered(outcome, MessageId(stored["message"]), conversation, verdict.tell, taken_up)
 
 
 def _again(connection: sqlite3.Connection, stored: sqlite3.Row, *, addressed: bool) -> Registered:
@@ -195,22 +238,25 @@ def _judge(
         "where conversation = ?1 and state = 'unidentified' and id < ?2)",
         (conversation, before if before is not None else 2**62),
     ).fetchone()
-    if label is None and not held and not addressed:
+    first = label is None and not held
+    if first and not addressed:
         return _Verdict("ignored", NOT_ADDRESSED)
     if trust is None or held:
-        return _Verdict("unidentified")
+        return _Verdict("unidentified", opens=first)
     if label is not None and trust.rank < Trust(label).rank:
         told = connection.execute(
             "select 1 from inbox where conversation = ? and sender = ? and state = 'left_out'",
             (conversation, sender),
         ).fetchone()
         return _Verdict("left_out", LOWER_TRUST, tell=told is None)
-    return _Verdict("waiting")
+    return _Verdict("waiting", opens=first)
 
 
 def _kept(values: dict[str, Any], verdict: _Verdict) -> dict[str, Any]:
     dropped: dict[str, Any] = {}
-    if verdict.state == "ignored":
+    if verdict.reason == NOT_ADDRESSED:
+        dropped = {"raw_path": None}  # its text waits a while: it may have overtaken its mention
+    elif verdict.state == "ignored":
         dropped = _KEYS_ONLY
     elif verdict.state == "left_out":
         dropped = _WITHOUT_TEXT  # its target stays: the author is told there

@@ -302,6 +302,8 @@ class SqliteLedger:
     async def retain(
         self, *, records_before: float, workspaces_before: float, keys_before: float
     ) -> tuple[Workspace, ...]:
+        unaddressed_before = self._clock.now() - intake.OVERTAKEN_SECONDS
+        await self._own(intake.forget_unaddressed, unaddressed_before)
         gone: list[Workspace] = []
         while some := await self._own(upkeep.drop_workspaces, workspaces_before, self._data_dir):
             gone += some

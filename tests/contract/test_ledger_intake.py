@@ -101,12 +101,36 @@ async def test_an_unaddressed_message_counts_only_in_a_conversation_of_ours(stag
     await stage.hear(stage.message(addressed=False))
 
 
-async def test_of_what_is_ignored_no_text_is_kept(stage: Stage) -> None:
+async def test_the_text_of_what_no_mention_made_ours_is_let_go_of_in_minutes(stage: Stage) -> None:
     registered = await stage.hear(stage.message("secret", addressed=False), Outcome.IGNORED)
     assert registered.message is not None
+    await stage.clock.advance(601)
+    await stage.hear(stage.message("other", conversation="t2", addressed=False), Outcome.IGNORED)
     stored = await stage.ledger.message(registered.message)
     assert stored is not None
     assert (stored.message.text, stored.message.sender.id) == ("", "")
+
+
+async def test_upkeep_lets_go_of_unaddressed_texts_too(stage: Stage) -> None:
+    registered = await stage.hear(stage.message("secret", addressed=False), Outcome.IGNORED)
+    assert registered.message is not None
+    await stage.clock.advance(601)
+    await stage.ledger.retain(records_before=0, workspaces_before=0, keys_before=0)
+    stored = await stage.ledger.message(registered.message)
+    assert stored is not None
+    assert stored.message.text == ""
+
+
+async def test_what_overtook_its_mention_goes_behind_it_also_before_its_sender_is_known(
+    stage: Stage,
+) -> None:
+    early = replace(stage.message("follow-up", addressed=False, trust=None), sent_at=20.0)
+    await stage.hear(early, Outcome.IGNORED)
+    opening = replace(stage.message("mention"), sent_at=10.0)
+    registered = await stage.hear(opening)
+    assert [taken.outcome for taken in registered.taken_up] == [Outcome.UNIDENTIFIED]
+    assert await stage.ledger.unidentified(early.connector) == (early.sender.id,)
+    await stage.hear(early, Outcome.DUPLICATE)
 
 
 # --- trust ----------------------------------------------------------------------------------------

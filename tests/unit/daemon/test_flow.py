@@ -468,6 +468,24 @@ async def test_a_thread_that_is_not_ours_is_ignored_until_we_are_mentioned(tmp_p
         assert (await flow.answers(2))[1] == ("t1", "and this")
 
 
+async def test_a_follow_up_that_overtook_its_mention_is_answered_behind_it(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = echo
+        mention = flow.clock.now()
+        chatter = await flow.say("before us", addressed=False, sent_at=mention - 5)
+        early = await flow.say("and this", addressed=False, sent_at=mention + 1)
+        assert (chatter.outcome, early.outcome) == (Outcome.IGNORED, Outcome.IGNORED)
+        opening = await flow.say("hey bot", sent_at=mention)
+        assert [taken.outcome for taken in opening.taken_up] == [Outcome.NEW]
+        await flow.until(lambda: any("and this" in p.text for p in flow.agents.prompts))
+        text = "".join(prompt.text for prompt in flow.agents.prompts)
+        assert text.index("hey bot") < text.index("and this")
+        assert text.count("and this") == 1
+        assert "before us" not in text
+
+
 # --- delivery ---------------------------------------------------------------------------------
 
 
