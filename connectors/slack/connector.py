@@ -55,9 +55,6 @@ log = structlog.get_logger()
 
 PROOF_SECONDS = 12.0  # SURFACE: a hello, and a pong younger than this
 LOOK_APART_SECONDS = 2.0
-# Of the three seconds that Slack gives: how long a reply waits for the root of its thread, where
-# it was written so soon after it that the root may still be on its way.
-ROOT_WAIT_SECONDS, ROOT_NEW_SECONDS = 1.0, 600.0
 
 
 class SlackConnector:
@@ -214,8 +211,6 @@ class SlackConnector:
             log.debug("event.skipped", connector=self.name, reason=item.reason)
             return BoltResponse(status=200, body="")
         try:
-            if isinstance(item, Message) and not item.addressed:
-                await self._let_its_root_come(item, intake)
             registered = await intake.accept(item)
         except (LedgerError, Unavailable) as error:
             log.warning("event.not_registered", connector=self.name, reason=str(error))
@@ -226,17 +221,6 @@ class SlackConnector:
             for sender in await intake.unidentified(self.name):
                 self._introductions.want(sender)
         return BoltResponse(status=200, body="")
-
-    async def _let_its_root_come(self, reply: Message, intake: Intake) -> None:
-        """Events overtake each other: a reply may be here before the mention that opens its thread,
-        and would be taken for one in a thread that is none of ours.
-        """
-        channel, thread = reply.target.get("channel"), str(reply.target.get("thread_ts"))
-        if reply.sent_at - float(thread) > ROOT_NEW_SECONDS:
-            return
-        root = f"{self._activity.team}:{channel}:{thread}"
-        if root not in await intake.knows(self.name, (root,)):
-            await self._clock.sleep(ROOT_WAIT_SECONDS)
 
     async def _users_info(self, user: str) -> Mapping[str, Any]:
         team = self._activity.team

@@ -72,18 +72,6 @@ async def test_a_lost_acknowledgement_brings_the_event_again_and_it_is_stored_on
     assert stage.intake.outcomes.count(Outcome.DUPLICATE) == 2
 
 
-async def test_a_reply_that_overtakes_the_mention_of_its_thread_is_registered_after_it(
-    slack: StandInSlack, stage: Stage
-) -> None:
-    root, reply = slack.workspace.next_ts(), slack.workspace.next_ts()
-    said = {"user": BEA, "channel": GENERAL, "channel_type": "channel", "type": "message"}
-    slack.emit(said | {"text": "and one more thing", "ts": reply, "thread_ts": root})
-    await slack.wait_for(lambda entry: entry["kind"] == "delivery")
-    slack.emit(said | {"text": "<@U0BOT> hello", "ts": root})
-    await stage.intake.until(lambda: len(stage.intake.messages) == 2)
-    assert [m.text for m in stage.intake.messages] == ["hello", "and one more thing"]
-
-
 async def test_events_are_taken_in_while_the_web_api_is_down(
     slack: StandInSlack, tmp_path: Path
 ) -> None:
