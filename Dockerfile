@@ -1,32 +1,31 @@
 # syntax=docker/dockerfile:1
-# Plain steps on a glibc base, so that each can be walked by hand in a clean Debian tree.
-# The claude-agent-sdk wheel holds the CLI (381 MB), built for glibc only: no Alpine.
+# Plain steps on Debian's own Python, so that `make image-check` can walk each of them in a clean
+# Debian tree without a container engine. The claude CLI in the SDK's wheel needs glibc: no Alpine.
 
-FROM python:3.13-slim-bookworm AS build
+FROM debian:12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
-RUN python -m venv /opt/postroom
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv
+RUN python3 -m venv /opt/postroom
 COPY requirements/ /src/requirements/
-# The CLI's own layer: it changes only when its pinned version does.
-RUN grep -A200 '^claude-agent-sdk==' /src/requirements/run.txt | awk 'NR>1 && /^[a-z]/ {exit} {print}' > /src/cli.txt \
- && /opt/postroom/bin/pip install --no-deps --require-hashes --target /opt/cli -r /src/cli.txt
-RUN /opt/postroom/bin/pip install --require-hashes -r /src/requirements/run.txt -r /src/requirements/build.txt \
- && rm -rf /opt/postroom/lib/python3.13/site-packages/claude_agent_sdk \
- && rm -rf /opt/postroom/lib/python3.13/site-packages/claude_agent_sdk-*.dist-info
+RUN /opt/postroom/bin/pip install --require-hashes -r /src/requirements/run.txt -r /src/requirements/build.txt
 COPY pyproject.toml README.md LICENSE NOTICE /src/
 COPY daemon/ /src/daemon/
 COPY connectors/ /src/connectors/
 RUN /opt/postroom/bin/pip install --no-deps --no-build-isolation /src
+# The CLI's binary (381 MB) goes into a layer of its own: it changes only when its pin does.
+RUN install -d /opt/cli \
+ && mv /opt/postroom/lib/python3.11/site-packages/claude_agent_sdk/_bundled /opt/cli/
 
-FROM python:3.13-slim-bookworm
+FROM debian:12-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates git ripgrep tini \
+ && apt-get install -y --no-install-recommends ca-certificates git python3 ripgrep tini \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --user-group --home-dir /data --shell /usr/sbin/nologin postroom \
  && install -d -o 10001 -g 10001 -m 0700 /data
-COPY --from=build /opt/cli/ /opt/postroom/lib/python3.13/site-packages/
+COPY --from=build /opt/cli/ /opt/postroom/lib/python3.11/site-packages/claude_agent_sdk/
 COPY --from=build /opt/postroom/ /opt/postroom/
-ENV PATH=/opt/postroom/bin:$PATH POSTROOM_CONFIG=/etc/postroom/postroom.toml \
-    POSTROOM__DAEMON__DATA_DIR=/data PYTHONUNBUFFERED=1
+ENV PATH=/opt/postroom/bin:/usr/local/bin:/usr/bin:/bin POSTROOM__DAEMON__DATA_DIR=/data PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /data
 VOLUME /data

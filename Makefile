@@ -4,10 +4,10 @@ PY := .venv/bin/python
 export UV_SYSTEM_CERTS := 1
 PYTHONWARNINGS ?=
 
-.PHONY: help setup check fix test bench chaos demo lock image clean
+.PHONY: help setup check fix test bench chaos demo lock image image-check clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: .venv/ready  ## everything into .venv, nothing else
 
@@ -46,6 +46,9 @@ lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
 
 image:  ## the container image (needs a container engine)
 	docker build -t postroom .
+
+image-check: setup  ## walk the Dockerfile's steps in a clean Debian tree (root, debootstrap)
+	$(PY) -m tests.image
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
