@@ -1,8 +1,8 @@
 """aioimaplib's wire protocol, hardened: what its 2.0.3 gets wrong is mended here and only here.
 
 The numbers in brackets are the rows of the table of measured faults in docs/mail.md. It overrides
-private methods, so the version is pinned and tests/unit/connectors/imap/test_imap_protocol.py repeats
-the faults against a scripted server.
+private methods, so the version is pinned, and tests/unit/connectors/imap/test_imap_protocol.py
+repeats the faults against a scripted server.
 """
 # ruff: noqa: SLF001 - the library's private state is what is mended here
 
