@@ -30,8 +30,10 @@ setsid sleep 4712 &
 echo x > up
 exec sleep 4714
 """
+# The leader goes on when its child was killed before it: its own end must be the kill's.
 DEAF = (
-    "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 4711; sleep 4711\" & echo x > up; wait; wait"
+    "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 4711; sleep 4711\" & echo x > up; "
+    "while :; do wait; done"
 )
 
 
