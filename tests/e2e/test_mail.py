@@ -172,7 +172,7 @@ async def test_a_wrong_imap_password_is_shown_and_the_rest_works_on(office: Offi
     daemon = office.daemon(password="not-the-password")
     try:
         await daemon.start(ready=False)
-        shown = await daemon.until("/readyz", lambda _, body: "refused" in str(body))
+        shown = await daemon.until("/readyz", lambda _, body: "parked" in str(body))
         assert "connector:support" in shown
         assert (await daemon.get("/livez"))[0] == 200
         assert len(daemon.logged("service.parked")) == 1
