@@ -68,6 +68,38 @@ async def test_an_outage_is_waited_out_and_never_counted() -> None:
     assert service.starts == 51
 
 
+class InAGroup(Failing):
+    """The same, failing as connectors do: in a task of a group that waits for its tasks. Such a
+    group leaves its own task's cancel count raised (Python 3.11).
+    """
+
+    async def __call__(self) -> None:
+        async def child() -> None:
+            await Failing.__call__(self)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(child())
+                group.create_task(asyncio.Event().wait())
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+
+async def test_a_service_that_fails_in_a_task_group_is_run_again() -> None:
+    clock = ManualClock()
+    service = InAGroup(clock, lambda: Unavailable("down"), uptime=1, limit=3)
+    await outcome(service, clock, 60)
+    assert service.starts == 4
+
+
+async def test_refused_credentials_in_a_task_group_park_the_service() -> None:
+    clock = ManualClock()
+    service = InAGroup(clock, lambda: AuthenticationFailed("bad token"), uptime=1, limit=9)
+    supervisor = await outcome(service, clock, 10)
+    assert service.starts == 1
+    assert supervisor.states["child"] is ServiceState.PARKED
+
+
 async def test_refused_credentials_park_the_service() -> None:
     clock = ManualClock()
     service = Failing(clock, lambda: AuthenticationFailed("bad token"), uptime=0, limit=9)
