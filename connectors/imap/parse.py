@@ -10,6 +10,7 @@ import dataclasses
 import email
 import email.policy
 import hashlib
+import inspect
 import re
 from dataclasses import dataclass, field
 from email.message import Message as Mime
@@ -35,8 +36,9 @@ _WANTED = (
 # come to look like one that the server strips from foreign mail.
 _AS_WRITTEN = ("authentication-results",)
 _ADDRESSED = ("from", "reply-to", "to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc")
-_MESSAGE_ID = re.compile(r"<[^<>\s]{1,300}>")
-_ADDR_SPEC = re.compile(r"[^\s@<>()\[\],;:\"\\]{1,64}@[^\s@<>()\[\],;:\"\\]{1,253}")
+_MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
+_ATOM = r"[^\s\x00-\x1f\x7f@<>()\[\],;:\"\\]"
+_ADDR_SPEC = re.compile(rf"{_ATOM}{{1,64}}@{_ATOM}{{1,253}}")
 # What changes on the way of one and the same mail is no part of its identity.
 _TRANSIT = re.compile(
     rb"(?im)^(?:received|return-path|delivered-to|x-[^:\s]*|arc-[^:\s]*|authentication-results)"
@@ -80,7 +82,7 @@ def parse(raw: bytes) -> Parsed:
         mime: Mime[Any, Any] = email.message_from_bytes(raw, policy=email.policy.compat32)
         fields = _fields(mime)
         _read_headers(fields, out, flags)
-        out.content_type = mime.get_content_type()
+        out.content_type = _content_type(mime)
         _read_body(mime, out, flags)
     except Exception as error:  # noqa: BLE001 - foreign bytes: RecursionError, MemoryError, any
         out.broken = f"it could not be taken apart ({type(error).__name__})"
@@ -123,6 +125,11 @@ def _read_headers(fields: dict[str, list[str]], out: Parsed, flags: set[str]) ->
     out.one_author = _one_author(fields.get("from", []), out)
 
 
+def _content_type(part: Any) -> str:
+    """Of visible ASCII only: a sender may write anything into it, a NUL too."""
+    return re.sub(r"[^\x21-\x7e]", "?", part.get_content_type())[:100]
+
+
 def _as_written(value: str) -> str:
     """On one line, its words not decoded; what is not ASCII becomes a question mark."""
     return " ".join(value.encode("ascii", "replace").decode().split())
@@ -137,6 +144,13 @@ def _ids(fields: dict[str, list[str]], name: str) -> list[str]:
     ]
 
 
+# Newer Pythons give up a whole field for one odd address in it, as "a@b.c <a@b.c>" is, unless told
+# not to. Nobody is trusted for what is found here alone: see `_one_author`.
+_LENIENT: dict[str, Any] = (
+    {"strict": False} if "strict" in inspect.signature(getaddresses).parameters else {}
+)
+
+
 def _addresses(values: list[str], flags: set[str]) -> list[list[str]]:
     if not values:
         return []
@@ -144,7 +158,7 @@ def _addresses(values: list[str], flags: set[str]) -> list[list[str]]:
     # The parser recurses once per open parenthesis (measured): so many nest in no real mail.
     text = text.replace("(", " ") if text.count("(") > 50 else text
     try:
-        pairs = getaddresses([" ".join(text.split())])
+        pairs = getaddresses([" ".join(text.split())], **_LENIENT)
     except Exception:  # noqa: BLE001 - foreign bytes
         flags.add("header")
         return []
@@ -178,7 +192,7 @@ def _read_body(mime: Mime[Any, Any], out: Parsed, flags: set[str]) -> None:
         if depth > MAX_DEPTH or seen > MAX_PARTS:
             flags.add("too many parts")
             break
-        kind = part.get_content_type()
+        kind = _content_type(part)
         out.report = out.report or kind in _REPORTS
         failed = failed or tells_of_failure(part, kind)
         returned = returned or original_id(part, kind)
