@@ -45,6 +45,7 @@ class Parsing:
         self._times = times or ParsingTimes()
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
+        self._killed: list[asyncio.subprocess.Process] = []
         self._starting = asyncio.Lock()
         self._retirement: asyncio.TimerHandle | None = None
 
@@ -86,25 +87,24 @@ class Parsing:
     async def close(self) -> None:
         self._stay()
         async with self._starting:  # one that is just coming up is seen, and ended as well
-            process = self._process
             self._kill()
-        if process is not None:
-            await process.wait()
+            await self._see_gone()
 
     async def _ready(self) -> asyncio.subprocess.Process:
         async with self._starting:
             if self._process is not None and self._process.returncode is None:
                 return self._process
+            self._kill()
+            await self._see_gone()
             try:
-                self._process = await self._start()
+                return await self._start()
             except (OSError, TimeoutError) as error:
                 raise Unavailable(
                     f"the parsing process does not start ({type(error).__name__})"
                 ) from error
-            return self._process
 
     async def _start(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
+        self._process = process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -118,8 +118,7 @@ class Parsing:
             async with asyncio.timeout(self._times.start):
                 await process.stdout.readline()
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            self._kill()
             raise
         return process
 
@@ -139,10 +138,20 @@ class Parsing:
         return None
 
     def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+            self._killed.append(self._process)
         self._process = None
+
+    async def _see_gone(self) -> None:
+        while self._killed:
+            process = self._killed[-1]
+            await process.wait()
+            # A Process has no close of its own: asyncio leaves it to a later callback, which a loop
+            # that ends now never runs.
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            self._killed.pop()
 
     def _stay(self) -> None:
         if self._retirement is not None:
