@@ -2,7 +2,8 @@
 
 A message's way from here: `connectors/<kind>` hears it, `intake.accept` registers it,
 `dispatcher` picks its conversation, `pool` finds a process, `worker` runs the turn through
-`agents/claude`, `endings` writes how it ended, `delivery` carries the answer out.
+`agents/claude`, `endings` writes how it ended, `delivery` carries the answer out. `flow.py` puts
+the four in the middle together.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import structlog
 from aiohttp import web
 
 from daemon import logs
+from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import Clock, SystemClock
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
-from daemon.dispatcher import Dispatcher
-from daemon.endings import Endings
 from daemon.errors import ConfigError, PostroomError
+from daemon.flow import Flow, FlowSettings, build_flow
 from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
 from daemon.httpd import Doors, application
@@ -33,34 +34,23 @@ from daemon.intake import LedgerIntake
 from daemon.isolation.proof import choose_level
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, Health, HealthState, Profile, Trust, TurnId
+from daemon.model import ConversationId, Health, Profile, Trust, TurnId
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
-from daemon.pool import Pool, PoolSettings
+from daemon.pool import PoolSettings
 from daemon.ports import Agents, Connector, Ledger
 from daemon.recovery import recover
 from daemon.reload import compare
 from daemon.signals import Signals, handled
-from daemon.supervisor import Serve, ServiceState, Supervisor
-from daemon.tools import StagingGate, all_tools
+from daemon.supervisor import Serve, Supervisor
+from daemon.tools import all_tools
 from daemon.upkeep import Upkeep
 from daemon.versions import versions
-from daemon.worker import Surround
 
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 3.0  # what the outbox gets after the turns have ended
 EXIT_STOPPED = 0
-
-
-@dataclass(slots=True)
-class _Flow:
-    """What exists once the agents can run: the part that needs the SDK, loaded off the loop."""
-
-    agents: Agents
-    endings: Endings
-    pool: Pool
-    dispatcher: Dispatcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +75,7 @@ class Daemon:
         self.started_at = clock.monotonic()
         self.level = "unproven"
         self.draining = False
-        self._flow: _Flow | None = None
+        self._flow: Flow | None = None
         self._flow_ready = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
         self.supervisor = Supervisor(clock, self.metrics)
@@ -184,7 +174,8 @@ class Daemon:
         self.gateway.limit(config.budgets.per_turn, config.budgets.daily)
         self.gateway.use_key(config.agent.api_key.reveal())
         self.supervisor.resume()
-        self._on_free(None)
+        if self._flow is not None:
+            self._flow.dispatcher.nudge()
         for key in reload.waiting:
             log.warning("config.waits_for_restart", key=key)
         log.info("config.reloaded", taken=list(reload.taken))
@@ -305,54 +296,34 @@ class Daemon:
     async def _tell_people(self, key: str, text: str) -> None:
         await self.notifier.tell(key, text)  # which is built later, as it knows the connectors
 
-    def _build_flow(self, agents: Agents) -> _Flow:
+    def _build_flow(self, agents: Agents) -> Flow:
+        """The part that needs the SDK, which is loaded off the loop."""
         config = self.config
-        endings = Endings(
-            ledger=self.ledger,
-            agents=agents,
-            clock=self.clock,
-            metrics=self.metrics,
-            connector=self.connectors.__getitem__,
-            wake_delivery=self._wake_delivery,
-            tell=self.notifier.tell,
-        )
-        around = Surround(
-            ledger=self.ledger,
-            agents=agents,
-            gateway=self.gateway,
-            endings=endings,
-            clock=self.clock,
-            metrics=self.metrics,
-            connector=self.connectors.__getitem__,
-            turn_timeout=config.agent.turn_timeout_seconds,
-            max_turns=config.agent.max_turns,
-        )
-        pool = Pool(
-            around=around,
-            agents=agents,
-            gateway=self.gateway,
-            profiles=self._profile,
-            make_gate=lambda: StagingGate(self.ledger, self.connectors),
-            settings=PoolSettings(
+        debounces = [getattr(table, "debounce_ms", 0) for table in config.connectors.values()]
+        settings = FlowSettings(
+            pool=PoolSettings(
                 max_processes=config.pool.max_processes,
                 spares=min(config.pool.spare_processes, config.pool.max_processes - 1),
                 start_parallelism=config.pool.start_parallelism,
                 idle_seconds=config.pool.idle_seconds,
                 memory_limit=config.pool.memory_limit_mb * 2**20,
             ),
-            clock=self.clock,
-            metrics=self.metrics,
-            on_free=self._on_free,
-        )
-
-        debounces = [getattr(table, "debounce_ms", 0) for table in config.connectors.values()]
-        dispatcher = Dispatcher(
-            ledger=self.ledger,
-            pool=pool,
-            clock=self.clock,
+            turn_timeout=config.agent.turn_timeout_seconds,
+            max_turns=config.agent.max_turns,
             debounce=max(debounces, default=0) / 1000,
         )
-        return _Flow(agents, endings, pool, dispatcher)
+        return build_flow(
+            settings,
+            ledger=self.ledger,
+            agents=agents,
+            gateway=self.gateway,
+            connectors=self.connectors,
+            profiles=self._profile,
+            wake_delivery=self._wake_delivery,
+            tell=self.notifier.tell,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
 
     def _profile(self, trust: Trust) -> Profile:
         return Profile(trust, self.config.profiles.of(trust).tools)
@@ -360,13 +331,6 @@ class Daemon:
     def _wake(self, conversation: ConversationId) -> None:
         if self._flow is not None:
             self._flow.dispatcher.wake(conversation)
-
-    def _on_free(self, conversation: ConversationId | None) -> None:
-        if self._flow is not None:
-            if conversation is None:
-                self._flow.dispatcher.nudge()
-            else:
-                self._flow.dispatcher.wake(conversation)
 
     def _wake_delivery(self, connector: str) -> None:
         if connector in self.deliveries:
@@ -401,39 +365,18 @@ class Daemon:
     # --- health ---------------------------------------------------------------------------------
 
     def _add_checks(self) -> None:
-        self.registry.add("daemon", self._own_health)
+        self.registry.add(
+            "daemon",
+            lambda: daemon_health(self.supervisor, self.loop_pulse, draining=self.draining),
+        )
         self.registry.add("ledger", self.pulse.health)
         for name in self.connectors:
             self.registry.add(f"connector:{name}", partial(self._connector_health, name))
-        self.registry.add("pool", self._pool_health)
+        self.registry.add("pool", lambda: pool_health(self.supervisor, self._flow, self.level))
         self.registry.add("model", self.gateway.health)
 
-    def _own_health(self) -> Health:
-        if self.draining:
-            return Health(HealthState.WARN, "draining", ready=False)
-        waiting = [n for n, s in self.supervisor.states.items() if s is ServiceState.WAITING]
-        if waiting:
-            return Health(HealthState.WARN, f"restarting: {', '.join(waiting)}")
-        return Health(HealthState.PASS, numbers={"loop_lag_seconds": round(self.loop_pulse.lag, 4)})
-
     def _connector_health(self, name: str) -> Health:
-        service = f"connector:{name}"
-        if self.supervisor.states.get(service) is ServiceState.PARKED:
-            return Health(
-                HealthState.FAIL, f"parked: {self.supervisor.reasons[service]}", ready=False
-            )
-        return self.connectors[name].health()
-
-    def _pool_health(self) -> Health:
-        if self.supervisor.states.get("pool") is ServiceState.PARKED or self._flow is None:
-            reason = self.supervisor.reasons.get("pool", "starting")
-            return Health(HealthState.WARN, reason, ready=False)
-        trouble = self._flow.pool.trouble
-        numbers: dict[str, float | int | str | bool | None] = dict(self._flow.pool.numbers())
-        numbers["isolation"] = self.level
-        if trouble:
-            return Health(HealthState.FAIL, trouble, ready=False, numbers=numbers)
-        return Health(HealthState.PASS, numbers=numbers)
+        return connector_health(self.supervisor, name, self.connectors[name])
 
     def about(self) -> dict[str, Any]:
         return {

@@ -12,8 +12,7 @@ from typing import Any, Self
 from daemon.agents.scripted import ScriptedAgents
 from daemon.clock import Clock, SystemClock
 from daemon.delivery import Delivery
-from daemon.dispatcher import Dispatcher
-from daemon.endings import Endings
+from daemon.flow import FlowSettings, build_flow
 from daemon.intake import LedgerIntake
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
@@ -38,11 +37,9 @@ from daemon.model import (
     Turn,
     effect_id,
 )
-from daemon.pool import Pool, PoolSettings
+from daemon.pool import PoolSettings
 from daemon.ports import Intake, Ledger, Refusal, ToolSpec
 from daemon.recovery import recover
-from daemon.tools import StagingGate
-from daemon.worker import Surround
 
 LABEL = ToolSpec("label", "Label it.", {"type": "object"}, "Recorded.")
 
@@ -171,9 +168,8 @@ class Flow:
         self.connectors = {connector.name: connector for connector in given}
         self.chat = given[0]
         self.told: list[str] = []
-        self._settings = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
-        self._debounce = debounce
-        self._turn_timeout = turn_timeout
+        pool = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
+        self._settings = FlowSettings(pool, turn_timeout, max_turns=40, debounce=debounce)
         self._wrapped = ledger
         self._numbers = itertools.count(1)
         self.services: list[asyncio.Task[None]] = []
@@ -181,44 +177,19 @@ class Flow:
     async def __aenter__(self) -> Self:
         self.ledger: Ledger = self._wrapped(await open_ledger(self.root, self.clock))
         await self.agents.end_leftovers()
-        self.endings = Endings(
+        flow = build_flow(
+            self._settings,
             ledger=self.ledger,
             agents=self.agents,
-            clock=self.clock,
-            metrics=self.metrics,
-            connector=self.connectors.__getitem__,
+            gateway=self.gateway,
+            connectors=self.connectors,
+            profiles=lambda trust: Profile(trust, () if trust is Trust.PUBLIC else ("Read",)),
             wake_delivery=self._wake_delivery,
             tell=self._tell,
-        )
-        around = Surround(
-            ledger=self.ledger,
-            agents=self.agents,
-            gateway=self.gateway,
-            endings=self.endings,
             clock=self.clock,
             metrics=self.metrics,
-            connector=self.connectors.__getitem__,
-            turn_timeout=self._turn_timeout,
-            max_turns=40,
         )
-        self.pool = Pool(
-            around=around,
-            agents=self.agents,
-            gateway=self.gateway,
-            profiles=lambda trust: Profile(trust, () if trust is Trust.PUBLIC else ("Read",)),
-            make_gate=lambda: StagingGate(self.ledger, self.connectors),
-            settings=self._settings,
-            clock=self.clock,
-            metrics=self.metrics,
-            on_free=self._on_free,
-        )
-
-        self.dispatcher = Dispatcher(
-            ledger=self.ledger,
-            pool=self.pool,
-            clock=self.clock,
-            debounce=self._debounce,
-        )
+        self.endings, self.pool, self.dispatcher = flow.endings, flow.pool, flow.dispatcher
         self.deliveries = {
             name: Delivery(
                 connector=connector,
@@ -298,12 +269,6 @@ class Flow:
 
     async def _tell(self, key: str, text: str) -> None:
         self.told.append(text)
-
-    def _on_free(self, conversation: ConversationId | None) -> None:
-        if conversation is None:
-            self.dispatcher.nudge()
-        else:
-            self.dispatcher.wake(conversation)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.services.append(asyncio.create_task(work))

@@ -1,0 +1,35 @@
+"""What a component's state means for `/readyz` and `/healthz`: checks that need several parts."""
+
+from __future__ import annotations
+
+from daemon.flow import Flow
+from daemon.health import LoopPulse
+from daemon.model import Health, HealthState
+from daemon.ports import Connector
+from daemon.supervisor import ServiceState, Supervisor
+
+
+def daemon_health(supervisor: Supervisor, loop: LoopPulse, *, draining: bool) -> Health:
+    if draining:
+        return Health(HealthState.WARN, "draining", ready=False)
+    waiting = [n for n, s in supervisor.states.items() if s is ServiceState.WAITING]
+    if waiting:
+        return Health(HealthState.WARN, f"restarting: {', '.join(waiting)}")
+    return Health(HealthState.PASS, numbers={"loop_lag_seconds": round(loop.lag, 4)})
+
+
+def connector_health(supervisor: Supervisor, name: str, connector: Connector) -> Health:
+    service = f"connector:{name}"
+    if supervisor.states.get(service) is ServiceState.PARKED:
+        return Health(HealthState.FAIL, f"parked: {supervisor.reasons[service]}", ready=False)
+    return connector.health()
+
+
+def pool_health(supervisor: Supervisor, flow: Flow | None, level: str) -> Health:
+    if supervisor.states.get("pool") is ServiceState.PARKED or flow is None:
+        return Health(HealthState.WARN, supervisor.reasons.get("pool", "starting"), ready=False)
+    numbers: dict[str, float | int | str | bool | None] = dict(flow.pool.numbers())
+    numbers["isolation"] = level
+    if flow.pool.trouble:
+        return Health(HealthState.FAIL, flow.pool.trouble, ready=False, numbers=numbers)
+    return Health(HealthState.PASS, numbers=numbers)
