@@ -107,6 +107,7 @@ class Daemon:
             stop=self.stop_turn,
             wake_delivery=self._wake_delivery,
             spawn=self.spawn,
+            waiting=lambda: self.pulse.waiting,
         )
         self.pulse = LedgerPulse(ledger, clock, self.metrics)
         self.loop_pulse = LoopPulse(clock, self.metrics)

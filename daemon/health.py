@@ -93,6 +93,11 @@ class LedgerPulse:
         self._metrics.queue_oldest_age_seconds.set(counts.oldest_age)
         self._metrics.dead_letters.set(counts.dead_letters)
 
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for a turn, as of the last beat."""
+        return self.counts.waiting if self.counts is not None else 0
+
     def health(self) -> Health:
         age = None if self._committed_at is None else self._clock.monotonic() - self._committed_at
         alive = age is not None and age < COMMIT_YOUNGER_THAN_SECONDS

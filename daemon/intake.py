@@ -28,11 +28,19 @@ from daemon.ports import Connector, Ledger, ShowsActivity
 
 log = structlog.get_logger()
 
+MOST_WAITING = 20_000  # messages; beyond them a mailbox is read no further until some are done
+
 _READY = (Outcome.NEW, Outcome.MERGED)
 
 
+def _none_wait() -> int:
+    return 0
+
+
 class LedgerIntake:
-    """The port `Intake` over the ledger: register, then wake whoever works on it."""
+    """The port `Intake` over the ledger: register, then wake whoever works on it. `waiting` says
+    how many messages wait for a turn, as of a moment ago.
+    """
 
     def __init__(
         self,
@@ -45,6 +53,7 @@ class LedgerIntake:
         stop: Callable[[ConversationId], bool],
         wake_delivery: Callable[[str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        waiting: Callable[[], int] = _none_wait,
     ) -> None:
         self.closed = False
         self._connectors = connectors
@@ -55,6 +64,7 @@ class LedgerIntake:
         self._stop = stop
         self._wake_delivery = wake_delivery
         self._spawn = spawn
+        self._waiting = waiting
 
     async def accept(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
         """Register an item durably. Raises LedgerError, or Unavailable while draining: in both
@@ -141,3 +151,7 @@ class LedgerIntake:
 
     async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
         return await self._ledger.knows(connector, outside_ids)
+
+    def full(self) -> str:
+        waiting = self._waiting()
+        return f"{waiting} messages wait for their turn" if waiting >= MOST_WAITING else ""

@@ -77,6 +77,12 @@ class Intake(Protocol):
         """Which of these outside (or alternate) ids are registered."""
         ...
 
+    def full(self) -> str:
+        """Why what can wait outside had better wait there for now, in words for operators. Empty:
+        there is room. Nothing is refused either way.
+        """
+        ...
+
 
 class Outbox(Protocol):
     """What a connector may ask about what has been sent, for its limits."""

@@ -35,13 +35,14 @@ class RecordingIntake:
 
     `failures` is how many of the next `accept` calls raise LedgerError and register nothing.
     `gate`, while there is one, holds each `accept` back before anything is registered; `begun`
-    counts the calls that have begun.
+    counts the calls that have begun. `fullness` is what `full` says.
     `waiting` are the senders that `unidentified` names, `conversations` what is found by a name.
     """
 
     failures: int = 0
     gate: asyncio.Event | None = None
     begun: int = 0
+    fullness: str = ""
     waiting: tuple[str, ...] = ()
     conversations: dict[str, KnownConversation] = field(default_factory=dict)
     items: list[Inbound] = field(default_factory=list)
@@ -115,6 +116,9 @@ class RecordingIntake:
 
     async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
         return frozenset(key for key in outside_ids if (connector, key) in self._keys)
+
+    def full(self) -> str:
+        return self.fullness
 
     # --- looking
 

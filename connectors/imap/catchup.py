@@ -39,11 +39,15 @@ SENSELESS = "no sense could be made of it"
 Between = Callable[[], Awaitable[None]]
 
 
+class NoRoom(PostroomError):
+    """Intake is full: the mail stays on the server, and is come back for."""
+
+
 class CatchUp:
     """One folder's way into intake. The client is the caller's, and a new one after each fault.
 
-    `searched` is called whenever the server has answered a search. Raises ConnectionLost, and
-    what intake raises: then nothing of that mail is registered, and it comes again.
+    `searched` is called whenever the server has answered a search. Raises ConnectionLost, NoRoom,
+    and what intake raises: then nothing of that mail is registered, and it comes again.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class CatchUp:
         searched: Callable[[], None],
     ) -> None:
         self.registered = 0
+        self.behind = 0  # mails that were found and are not registered yet
         self._name = name
         self._folder = folder
         self._store = store
@@ -169,19 +174,23 @@ class CatchUp:
         *,
         advance: bool,
     ) -> None:
+        self.behind = len(uids)
         for chunk in self._fetching.chunks(uids):
+            _see_room(intake)
             # The parsing process comes up while the server answers.
             facts, _ = await asyncio.gather(
                 self._fetching.facts(client, chunk), self._parsing.warm()
             )
             for group in self._fetching.groups(chunk, facts):
-                await self._leave_room(client, between)
+                await self._let_others_work(client, between)
+                _see_room(intake)
                 await self._take_group(client, intake, group, facts, advance=advance)
+                self.behind -= len(group)
             if advance and chunk[-1] > self._cursor.uid:  # the last ones were there before us
                 self._cursor = self._at(chunk[-1])
                 await intake.set_cursor(self._cursor)
 
-    async def _leave_room(self, client: ImapClient, between: Between) -> None:
+    async def _let_others_work(self, client: ImapClient, between: Between) -> None:
         """Other work on this connection may select another folder."""
         await between()
         if client.folder == self._folder:
@@ -263,6 +272,12 @@ async def _highest(client: ImapClient, selected: Selected) -> int:
     if selected.uidnext is not None:
         return selected.uidnext - 1
     return max(await client.search("UID", "*"), default=0)
+
+
+def _see_room(intake: Intake) -> None:
+    """Before anything is fetched: what is fetched is registered."""
+    if reason := intake.full():
+        raise NoRoom(reason)
 
 
 def _head(path: Path) -> bytes:

@@ -80,10 +80,6 @@ class ImapClient:
         return self.has("IDLE")
 
     @property
-    def last_byte_at(self) -> float:
-        return self._protocol.last_byte_at
-
-    @property
     def tls(self) -> str | None:
         """The version of TLS that is spoken."""
         spoken = self._protocol.transport and self._protocol.transport.get_extra_info("ssl_object")

@@ -18,7 +18,8 @@ from connectors.imap.copies import AFTER_SECONDS, AGAIN_SECONDS, Copies
 from connectors.imap.diagnosis import diagnose
 from connectors.imap.filing import LOOK_APART_SECONDS, Filing
 from connectors.imap.inbound import reader
-from connectors.imap.mailbox import Mailbox, Timing
+from connectors.imap.mailbox import Mailbox
+from connectors.imap.proof import Timing
 from connectors.imap.smtp import Smtp, SmtpTiming
 from daemon.model import (
     Answer,
@@ -204,26 +205,27 @@ class ImapConnector:
 
     def health(self) -> Health:
         """SURFACE: SELECT and SEARCH done, and a probe answered within a minute."""
-        proof = self._mailbox.proof()
+        now = self._mailbox.condition()
         troubles = [
-            proof.trouble,
+            now.trouble,
             self._smtp.trouble if self._smtp else "",
             self._copies.trouble,
         ]
         detail = "; ".join(trouble for trouble in troubles if trouble)
         numbers: dict[str, float | int | str | bool | None] = {
-            "state": proof.state,
-            "searched_age_seconds": _rounded(proof.searched_age),
-            "registered": proof.registered,
-            "uid": proof.uid,
+            "state": now.state,
+            "searched_age_seconds": _rounded(now.ages.searched),
+            "registered": now.registered,
+            "behind": now.behind,
+            "uid": now.uid,
             "handed_over": self._smtp.handed_over if self._smtp else 0,
             "copies_waiting": self._copies.waiting,
         }
-        if not proof.ready:
-            detail = detail or f"not proven alive ({proof.state})"
-            return Health(HealthState.FAIL, detail, False, proof.probe_age, numbers)
+        if not now.ages.alive:
+            detail = detail or f"not proven alive ({now.state})"
+            return Health(HealthState.FAIL, detail, False, now.ages.probed, numbers)
         state = HealthState.WARN if detail else HealthState.PASS
-        return Health(state, detail, True, proof.probe_age, numbers)
+        return Health(state, detail, True, now.ages.probed, numbers)
 
     async def diagnose(self, *, live: bool) -> tuple[Finding, ...]:
         return await diagnose(self.name, self._table, self._clock, live=live)

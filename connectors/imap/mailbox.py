@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 
 from connectors.imap.backoff import BackOff
-from connectors.imap.catchup import CatchUp
+from connectors.imap.catchup import Between, CatchUp, NoRoom
 from connectors.imap.client import ConnectionLost, ImapClient, Limits, Refused
 from connectors.imap.config import ImapTable
 from connectors.imap.connecting import NotReached, connect
@@ -26,6 +26,7 @@ from connectors.imap.folders import special_folder
 from connectors.imap.jobs import Jobs
 from connectors.imap.mail import ReadMail
 from connectors.imap.parsing import Parsing, ParsingTimes
+from connectors.imap.proof import Ages, ProofOfLife, Timing
 from connectors.imap.rawstore import RawStore
 from daemon.clock import Clock
 from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
@@ -35,38 +36,17 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-PROVEN_SECONDS = 60.0  # SURFACE: an answered probe on the watching connection within this
-
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds. `idle` and `poll` keep a silent peer from being taken for a quiet one: with the
-    limit on an answer they stay below PROVEN_SECONDS.
-    """
-
-    idle: float = 45.0
-    poll: float = 15.0  # where the server has no IDLE
-    reconcile: float = 900.0
-    first_pause: float = 0.5  # when intake takes nothing
-    last_pause: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What is known to work, by ages in seconds; None: not on the connections of now."""
+class Condition:
+    """How a mailbox is. `behind` is how many mails were found that are not registered yet."""
 
     state: str
     trouble: str
-    searched_age: float | None
-    probe_age: float | None
+    ages: Ages
     registered: int
+    behind: int
     uid: int
-
-    @property
-    def ready(self) -> bool:
-        """SURFACE, `/readyz`."""
-        answered = self.probe_age is not None and self.probe_age < PROVEN_SECONDS
-        return answered and self.searched_age is not None
 
 
 class Mailbox:
@@ -93,6 +73,7 @@ class Mailbox:
         self._tls = tls
         self._store = RawStore(data_dir, name, clock)
         self._parsing = Parsing(parsing)
+        self._proof = ProofOfLife(clock)
         self._catchup = CatchUp(
             name=name,
             folder=table.folder,
@@ -100,7 +81,7 @@ class Mailbox:
             parsing=self._parsing,
             read=read,
             clock=clock,
-            searched=self._searched,
+            searched=self._proof.searched,
         )
         self._backoff = BackOff()
         self._bell = asyncio.Event()  # something may be new, or wants to be done
@@ -110,9 +91,6 @@ class Mailbox:
         self._specials: dict[str, str] = {}
         self._state = "starting"
         self._trouble = ""
-        self._searched_at: float | None = None
-        self._probed_at: float | None = None
-        self._ready: Callable[[], None] | None = None
 
     # --- life
 
@@ -120,7 +98,13 @@ class Mailbox:
         """Until cancelled. Calls `ready` once both connections have proven alive. Raises
         Unavailable, with how long to wait, and AuthenticationFailed.
         """
-        self._ready, self._at_rest = ready, False
+
+        def proven() -> None:
+            self._backoff.proven()
+            ready()
+
+        self._at_rest = False
+        self._proof.begin(proven)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         cancels = task.cancelling()
@@ -137,7 +121,7 @@ class Mailbox:
                 raise asyncio.CancelledError from None
             raise self._judged(failures) from None
         finally:
-            self._searched_at = self._probed_at = None
+            self._proof.forget()
             await self._parsing.close()
 
     def _judged(self, failures: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -179,6 +163,9 @@ class Mailbox:
     # --- the working connection
 
     async def _work(self, client: ImapClient, intake: Intake) -> None:
+        """Each time the bell rings, and now and then. The connection is kept when intake takes
+        nothing (a full disk, a drain) or has no room: the mail stays where it is.
+        """
         loop = asyncio.get_running_loop()
         reconcile_at = loop.time() + self._timing.reconcile
         pause, entered = 0.0, False
@@ -189,6 +176,7 @@ class Mailbox:
         while True:
             self._bell.clear()
             await between()
+            trouble = ""
             try:
                 if not entered or client.folder != self._table.folder:
                     await self._catchup.enter(client, intake)
@@ -199,17 +187,36 @@ class Mailbox:
                     reconcile_at = loop.time() + self._timing.reconcile
             except ConnectionLost:
                 raise
+            except NoRoom as full:
+                if not pause:
+                    log.warning("mail.left_waiting", connector=self._name, reason=str(full))
+                trouble = f"mail is left on the server: {full}"
             except (LedgerError, Unavailable, OSError) as error:
-                # The connection is good, and the mail stays where it is: a full disk, a drain.
                 log.warning("mail.not_registered", connector=self._name, reason=str(error))
+                trouble = "mail cannot be registered now"
+            self._trouble = trouble
+            if trouble:
                 pause = min(max(2 * pause, self._timing.first_pause), self._timing.last_pause)
-                self._trouble = "mail cannot be registered now"
-                await asyncio.sleep(pause)
-                continue
-            pause, self._trouble = 0.0, ""
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(reconcile_at):
-                    await self._bell.wait()
+                await self._rest(pause, between)
+            else:
+                pause = 0.0
+                await self._rung(reconcile_at)
+
+    async def _rest(self, seconds: float, between: Between) -> None:
+        """Look for no mail for so long. Others' work is done meanwhile."""
+        until = asyncio.get_running_loop().time() + seconds
+        while await self._rung(until):
+            await between()
+
+    async def _rung(self, until: float) -> bool:
+        """Wait for the bell. False: the time has come before it rang."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._bell.wait()
+        except TimeoutError:
+            return False
+        self._bell.clear()
+        return True
 
     # --- the watching connection
 
@@ -218,12 +225,12 @@ class Mailbox:
             await client.select(self._table.folder, read_only=True)
             await client.search("UID", "*")
             self._state = "watching" if client.can_idle else "polling"
-            self._probed()
+            self._proof.probed()
             self._bell.set()  # for what came before this connection could tell
             while True:
                 await self._wait_for_news(client)
                 await client.noop()
-                self._probed()
+                self._proof.probed()
                 self._bell.set()
 
     async def _wait_for_news(self, client: ImapClient) -> None:
@@ -236,32 +243,17 @@ class Mailbox:
         else:
             await asyncio.sleep(self._timing.poll)
 
-    # --- proof
+    # --- how it is
 
-    def proof(self) -> Proof:
-        now = self._clock.monotonic()
-        return Proof(
+    def condition(self) -> Condition:
+        return Condition(
             state=self._state,
             trouble=self._trouble,
-            searched_age=None if self._searched_at is None else now - self._searched_at,
-            probe_age=None if self._probed_at is None else now - self._probed_at,
+            ages=self._proof.ages(),
             registered=self._catchup.registered,
+            behind=self._catchup.behind,
             uid=self._catchup.cursor.uid,
         )
-
-    def _searched(self) -> None:
-        self._searched_at = self._clock.monotonic()
-        self._tell_ready()
-
-    def _probed(self) -> None:
-        self._probed_at = self._clock.monotonic()
-        self._tell_ready()
-
-    def _tell_ready(self) -> None:
-        if self._ready is not None and self.proof().ready:
-            self._backoff.proven()
-            ready, self._ready = self._ready, None
-            ready()
 
     # --- other work
 

@@ -37,9 +37,7 @@ class Lost(lib.Abort):  # type: ignore[misc]
 
 
 class HardenedProtocol(lib.IMAP4ClientProtocol):  # type: ignore[misc]
-    """One connection's protocol. `greeting` is the server's first line; `on_bytes` is called for
-    each chunk that arrives (a sign of life).
-    """
+    """One connection's protocol. `greeting` is the server's first line."""
 
     pending_sync_command: Any
 
@@ -47,7 +45,6 @@ class HardenedProtocol(lib.IMAP4ClientProtocol):  # type: ignore[misc]
         super().__init__(loop)
         self.greeting: asyncio.Future[bytes] = loop.create_future()
         self.unsolicited: deque[bytes] = deque(maxlen=1000)
-        self.last_byte_at = loop.time()
         self.buffer = bytearray()
         self._scanned = 0
         self._missing = -1  # bytes of the literal that still come; -1: in a line
@@ -57,7 +54,6 @@ class HardenedProtocol(lib.IMAP4ClientProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Take a chunk apart without recursion [1]: a response is `line {literal line}*`."""
-        self.last_byte_at = self.loop.time()
         self.buffer += data
         if self.awaits_tls:
             self._hang_up(Garbled("bytes before the TLS handshake"))

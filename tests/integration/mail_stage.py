@@ -15,7 +15,7 @@ from typing import Any
 
 from connectors.imap.config import ImapTable
 from connectors.imap.connector import ImapConnector, Pace
-from connectors.imap.mailbox import Timing
+from connectors.imap.proof import Timing
 from connectors.imap.smtp import SmtpTiming
 from daemon.clock import SystemClock
 from daemon.errors import Unavailable

@@ -14,7 +14,7 @@ import pytest
 
 from connectors.imap.checkup import diagnose_imap
 from connectors.imap.client import ImapClient, Limits
-from connectors.imap.mailbox import Timing
+from connectors.imap.proof import Timing
 from daemon.errors import AuthenticationFailed
 from daemon.model import HealthState, Ignored, Message, Outcome, Unreadable
 from tests.dovecot import Dovecot, Postbox, mail
@@ -132,7 +132,7 @@ async def test_a_killed_server_costs_nothing_and_repeats_nothing(
         for number in range(2):
             await asyncio.to_thread(server.kill)
             await stage.until_out(number + 1)
-            assert not stage.mailbox.proof().ready
+            assert not stage.mailbox.condition().ages.alive
             await asyncio.to_thread(server.start)
             await own_postbox.delivered(mail(f"after {number}"))
             await stage.subjects(number + 2)
@@ -166,7 +166,7 @@ async def test_a_stopped_server_is_noticed_and_taken_up_again(
         server.signal(signal.SIGSTOP)
         try:
             await stage.until_out()
-            assert not stage.mailbox.proof().ready
+            assert not stage.mailbox.condition().ages.alive
         finally:
             server.signal(signal.SIGCONT)
         await own_postbox.delivered(mail("after"))
@@ -257,7 +257,7 @@ async def test_a_wrong_password_parks_the_mailbox(postbox: Postbox, tmp_path: Pa
     mailbox = mailbox_of(table, tmp_path, tls=postbox.server.tls())
     with pytest.raises(AuthenticationFailed):
         await mailbox.run(RecordingIntake(), lambda: None)
-    assert mailbox.proof().state == "parked"
+    assert mailbox.condition().state == "parked"
 
 
 # --- doctor --------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from connectors.imap import fetching
 from connectors.imap.catchup import BREAKS, GONE, SENSELESS
 from connectors.imap.client import ImapClient, Limits
 from connectors.imap.mail import Mail
-from connectors.imap.mailbox import Timing
 from connectors.imap.parsing import ParsingTimes
+from connectors.imap.proof import Timing
 from daemon.errors import AuthenticationFailed, Unavailable
 from daemon.model import Cursor, Ignored, Message, Outcome, Unreadable
 from daemon.ports import Intake
@@ -112,10 +112,51 @@ async def test_a_full_disk_is_waited_out_and_not_a_crash(tmp_path: Path) -> None
     server = ScriptedImap(mails("a"))
     async with stage_of(server, tmp_path) as stage:
         await server.until_heard("SELECT", times=2)
-        assert "registered" in stage.mailbox.proof().trouble
+        assert "registered" in stage.mailbox.condition().trouble
         (tmp_path / "raw").unlink()
         assert await stage.subjects(1) == ["a"]
     assert stage.outages == []
+
+
+async def test_mail_is_left_on_the_server_while_intake_is_full(tmp_path: Path) -> None:
+    intake = RecordingIntake(fullness="20000 messages wait for their turn")
+    server = ScriptedImap(mails("a", "b"))
+    async with stage_of(server, tmp_path, intake=intake) as stage:
+        await stage.until_ready()
+        await server.until_heard("UID SEARCH UID 1:*", times=3)
+        now = stage.mailbox.condition()
+        assert (now.ages.alive, now.behind) == (True, 2)
+        assert "20000 messages" in now.trouble
+        assert server.count("UID FETCH") == 0
+        assert await stage.mailbox.work(lambda client: client.search("UID", "2")) == [2]
+        intake.fullness = ""
+        assert await stage.subjects(2) == ["a", "b"]
+        await server.until_heard("UID SEARCH UID 3:*")
+        now = stage.mailbox.condition()
+        assert (now.trouble, now.behind) == ("", 0)
+    assert stage.outages == []
+
+
+async def test_a_flood_pauses_where_intake_is_full_and_goes_on_from_there(tmp_path: Path) -> None:
+    class Filling(RecordingIntake):
+        async def accept(self, item: Any, cursor: Cursor | None = None) -> Any:
+            registered = await super().accept(item, cursor)
+            if len(self.items) == 120:
+                self.fullness = "120 messages wait for their turn"
+            return registered
+
+    intake = Filling()
+    subjects = [f"m{number}" for number in range(300)]
+    server = ScriptedImap(mails(*subjects))
+    async with stage_of(server, tmp_path, intake=intake) as stage:
+        await stage.until_ready()
+        await stage.registered(120)
+        await server.until_heard("UID SEARCH UID 151:*", times=2)  # the group of 50 ends, no more
+        assert len(intake.items) == 150
+        intake.fullness = ""
+        assert await stage.subjects(300) == subjects
+    assert stage.outages == []
+    assert server.count("UID FETCH 151") > 0
 
 
 # --- single mails --------------------------------------------------------------------------------
@@ -348,7 +389,7 @@ async def test_a_peer_that_goes_silent_in_idle_is_noticed(tmp_path: Path) -> Non
     timing = Timing(idle=0.3)
     async with stage_of(server, tmp_path, timing=timing, limits=SHORT) as stage:
         await stage.until_out()
-        assert not stage.mailbox.proof().ready
+        assert not stage.mailbox.condition().ages.alive
         del server.on["IDLE"]
         server.put(raw("a"))
         assert await stage.subjects(1) == ["a"]
@@ -360,7 +401,7 @@ async def test_a_server_that_swallows_the_search_is_noticed(tmp_path: Path) -> N
     server = ScriptedImap(on={"UID SEARCH UID 1:*": silent})
     async with stage_of(server, tmp_path, limits=Limits(command=0.3)) as stage:
         await stage.until_out()
-        assert stage.mailbox.proof().searched_age is None
+        assert stage.mailbox.condition().ages.searched is None
 
 
 @pytest.mark.parametrize("capabilities", ["IMAP4rev1", "IMAP4rev1 IDLE"])
@@ -376,7 +417,7 @@ async def test_without_idle_mail_is_looked_for_now_and_then(
         await stage.until_ready()
         server.put(raw("a"))
         assert await stage.subjects(1) == ["a"]
-        assert stage.mailbox.proof().state == "polling"
+        assert stage.mailbox.condition().state == "polling"
     assert stage.outages == []
 
 
@@ -405,7 +446,7 @@ async def test_a_refused_password_is_tried_once(tmp_path: Path) -> None:
         mailbox = mailbox_of(table, tmp_path)
         with pytest.raises(AuthenticationFailed, match="refused the user or the password"):
             await mailbox.run(RecordingIntake(), lambda: None)
-        assert mailbox.proof().state == "parked"
+        assert mailbox.condition().state == "parked"
         with pytest.raises(Unavailable, match="refused the user or the password"):
             await mailbox.work(ImapClient.noop)
     assert server.count("LOGIN") == 1
@@ -420,7 +461,7 @@ async def test_a_folder_that_is_not_there_is_told_and_asked_for_ever_more_rarely
     server = ScriptedImap(on={"SELECT": no})
     async with stage_of(server, tmp_path) as stage:
         await stage.until_out(4)
-        assert "doesn't exist" in stage.mailbox.proof().trouble
+        assert "doesn't exist" in stage.mailbox.condition().trouble
     assert [outage.retry_after for outage in stage.outages] == [0.25, 0.5, 1.0, 2.0]
 
 
@@ -442,13 +483,13 @@ async def test_ready_is_told_once_both_connections_have_proven_alive(tmp_path: P
         await held.wait()
         await server.until_heard("UID SEARCH")
         assert not stage.ready.is_set()
-        assert not stage.mailbox.proof().ready
+        assert not stage.mailbox.condition().ages.alive
         release.set()
         await stage.until_ready()
-        proof = stage.mailbox.proof()
-        assert proof.ready
-        assert proof.state == "watching"
-    assert not stage.mailbox.proof().ready
+        now = stage.mailbox.condition()
+        assert now.ages.alive
+        assert now.state == "watching"
+    assert not stage.mailbox.condition().ages.alive
 
 
 # --- other work ----------------------------------------------------------------------------------
