@@ -7,7 +7,7 @@ before anything is repeated; what stays unclear is told to a person and never re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import structlog
 
@@ -25,7 +25,7 @@ from daemon.model import (
     Sighting,
     Unclear,
 )
-from daemon.ports import Connector, Ledger
+from daemon.ports import Connector, Describes, Ledger, Tell
 from daemon.retries import patiently
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ SWEEP_SECONDS = 30.0  # a safety net for a wake-up that never came
 
 
 class Delivery:
-    """The outbox of one connector, as a service. `tell(key, text)` informs operators."""
+    """The outbox of one connector, as a service. `tell` informs operators."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Delivery:
         ledger: Ledger,
         clock: Clock,
         metrics: Metrics,
-        tell: Callable[[str, str], Awaitable[None]],
+        tell: Tell,
     ) -> None:
         self._connector = connector
         self._ledger = ledger
@@ -189,9 +189,7 @@ class Delivery:
                 await self._clock.sleep(self._until_second_look(effect))
         # Told first, which its key does once: a death in between must not leave it untold.
         if effect.kind is not EffectKind.NOTICE:
-            await self._tell(
-                effect.id, f"{effect.id} may or may not have arrived; it is not sent again"
-            )
+            await self._tell_of(effect, "may or may not have arrived; it is not sent again")
         await self._ledger.mark_unclear(effect.id, "nobody can tell whether it arrived")
         self._metrics.delivery_unclear.labels(self._connector.name).inc()
         self._count(effect, "unclear")
@@ -223,9 +221,17 @@ class Delivery:
 
     async def _give_up(self, effect: Effect, reason: str) -> None:
         if effect.kind is not EffectKind.NOTICE:  # a notice about a notice would go round for ever
-            await self._tell(effect.id, f"{effect.id} could not be delivered: {reason}")
+            await self._tell_of(effect, f"could not be delivered: {reason}")
         await self._ledger.mark_dead(effect.id, reason)
         self._count(effect, "dead", reason=reason)
+
+    async def _tell_of(self, effect: Effect, what: str) -> None:
+        """So that a person knows what to look at: where it belongs, and how it looks outside."""
+        text = f"{effect.id} {what}. Of {effect.conversation}: postroom trace {effect.id}"
+        described = ""
+        if isinstance(self._connector, Describes):
+            described = self._connector.describe(effect)
+        await self._tell(effect.id, text, f"It is {described}." if described else "")
 
     def _count(self, effect: Effect, outcome: str, **fields: str) -> None:
         self._metrics.deliveries.labels(self._connector.name, outcome).inc()

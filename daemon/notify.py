@@ -32,15 +32,16 @@ class Notifier:
         self._wake_delivery = wake_delivery
         self.latest: deque[str] = deque(maxlen=KEPT)
 
-    async def tell(self, key: str, text: str) -> None:
-        """Tell everybody once for a `key`. Never raises: the log has it in any case."""
+    async def tell(self, key: str, text: str, aside: str = "") -> None:
+        """The port `Tell`."""
         log.warning("operators.told", about=key, text=text)
         self.latest.append(text)
+        whole = "\n".join(filter(None, (text, aside)))
         for address in self.addresses:
             scheme, _, rest = address.partition(":")
             for connector in self._connectors.values():
                 if isinstance(connector, Notifies) and connector.scheme == scheme:
-                    notice = connector.compose_notice(f"{key}/{address}", rest, text)
+                    notice = connector.compose_notice(f"{key}/{address}", rest, whole)
                     try:
                         await self._ledger.add_effects((notice,))
                     except LedgerError:

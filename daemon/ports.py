@@ -154,6 +154,27 @@ class Notifies(Protocol):
     def compose_notice(self, key: str, address: str, text: str) -> NewEffect: ...
 
 
+@runtime_checkable
+class Describes(Protocol):
+    """A connector whose effects a person may have to look for outside."""
+
+    def describe(self, effect: Effect) -> str:
+        """What it is, as it is seen there: "the answer `Re: Hours` to `bob@example.com`". Empty:
+        nothing that its id and conversation do not say. For people alone, never for the log.
+        """
+        ...
+
+
+class Tell(Protocol):
+    """How the people of `daemon.notify` are told."""
+
+    async def __call__(self, key: str, text: str, aside: str = "") -> None:
+        """Once for a `key`. The log and `/healthz` have the `text`, people the `aside` as well:
+        what somebody wrote may stand only there. Never raises.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A tool of ours that acts on the outside: calling it records an effect, no more.

@@ -218,6 +218,17 @@ class Postbox:
     async def delivered(self, *mails: bytes | EmailMessage, sender: str = STRANGER) -> None:
         await asyncio.to_thread(lambda: self.deliver(*mails, sender=sender))
 
+    def drop(self, *mails: bytes) -> None:
+        """Straight into the maildir, as a delivery beside Dovecot does, whatever state that is in.
+        The mailbox has to have been opened once.
+        """
+        new, owner = self.maildir / "new", self.maildir.stat()
+        for raw in mails:
+            draft = self.maildir / "tmp" / f"{time.time_ns():020}.{next(_numbers)}.test"
+            draft.write_bytes(raw)
+            os.chown(draft, owner.st_uid, owner.st_gid)
+            draft.rename(new / draft.name)
+
     def reader(self) -> imaplib.IMAP4_SSL:
         """A second pair of eyes: the standard library's client, logged in."""
         reader = imaplib.IMAP4_SSL("localhost", self.server.imaps, ssl_context=self.server.tls())

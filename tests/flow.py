@@ -267,8 +267,8 @@ class Flow:
     def _wake_delivery(self, name: str) -> None:
         self.deliveries[name].wake()
 
-    async def _tell(self, key: str, text: str) -> None:
-        self.told.append(text)
+    async def _tell(self, key: str, text: str, aside: str = "") -> None:
+        self.told.append("\n".join(filter(None, (text, aside))))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.services.append(asyncio.create_task(work))

@@ -45,6 +45,7 @@ class SmtpSink:
     starttls: ssl.SSLContext | None = None
     deliver: Callable[[Taken], None] | None = None
     taken: list[Taken] = field(default_factory=list)
+    turned_away: int = 0
     connections: int = 0
     closed: int = 0
     logins: int = 0
@@ -131,7 +132,7 @@ class SmtpSink:
         self, _server: Any, _session: Session, envelope: Envelope, address: str, options: Any
     ) -> str:
         if address in self.refused:
-            return self.refused[address]
+            return self._turn_away(self.refused[address])
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
@@ -140,7 +141,7 @@ class SmtpSink:
         self, _server: Any, _session: Session, envelope: Envelope, address: str, options: Any
     ) -> str:
         if address in self.refused:
-            return self.refused[address]
+            return self._turn_away(self.refused[address])
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
@@ -148,7 +149,7 @@ class SmtpSink:
     async def handle_DATA(self, server: Any, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         outcome = self.script.popleft() if self.script else "accept"
         if outcome[0].isdigit():
-            return outcome
+            return self._turn_away(outcome)
         sender, raw = str(envelope.mail_from), bytes(envelope.original_content or b"")
         taken = Taken(sender, tuple(envelope.rcpt_tos), raw)
         if self.deliver is not None:
@@ -160,3 +161,8 @@ class SmtpSink:
         elif outcome == "hang":
             await asyncio.Event().wait()
         return "250 2.0.0 OK"
+
+    def _turn_away(self, reply: str) -> str:
+        self.turned_away += 1
+        self._changed.set()
+        return reply

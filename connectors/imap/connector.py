@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from connectors.imap import outbound, tools
+from connectors.imap.client import Limits
 from connectors.imap.config import ADDRESS, ImapTable
 from connectors.imap.copies import AFTER_SECONDS, AGAIN_SECONDS, Copies
 from connectors.imap.diagnosis import diagnose
@@ -51,6 +52,7 @@ class Pace:
     """How long things take, in seconds; the tests have them shorter."""
 
     mailbox: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
     smtp: SmtpTiming = field(default_factory=SmtpTiming)
     copy_after: float = AFTER_SECONDS
     copy_again: float = AGAIN_SECONDS
@@ -58,7 +60,7 @@ class Pace:
 
 
 class ImapConnector:
-    """The ports Connector, Notifies, OffersTools and Diagnoses for one mailbox."""
+    """The ports Connector, Notifies, Describes, OffersTools and Diagnoses for one mailbox."""
 
     kind = "imap"
     priority = Priority.MAIL
@@ -81,6 +83,7 @@ class ImapConnector:
             data_dir=around.data_dir,
             read=reader(name, table, around.operators, around.tell),
             timing=pace.mailbox,
+            limits=pace.limits,
         )
         self._smtp = Smtp(table.smtp, table.domain, around.clock, pace.smtp) if table.smtp else None
         self._filing = Filing(self._mailbox, around.clock, pace.look_apart)
@@ -152,6 +155,9 @@ class ImapConnector:
 
     def compose_notice(self, key: str, address: str, text: str) -> NewEffect:
         return outbound.compose_notice(self._table, self.name, key, address, text)
+
+    def describe(self, effect: Effect) -> str:
+        return outbound.describe(effect)
 
     async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
         match effect.kind:

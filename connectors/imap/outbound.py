@@ -32,6 +32,7 @@ from daemon.model import (
 )
 
 MAX_SUBJECT = 200  # characters
+MAX_SHOWN = 120  # of a subject in a notice
 DAY_SECONDS = 86400
 
 _REPEATED = re.compile(r"^(?:\s*(?:re|aw|sv|vs|antw)\s*(?:\[\d+\])?\s*:)+\s*", re.IGNORECASE)
@@ -119,7 +120,7 @@ def _answering(answer: Answer, table: ImapTable, kind: EffectKind) -> NewEffect:
 
 def compose_notice(table: ImapTable, connector: str, key: str, to: str, text: str) -> NewEffect:
     """A mail to somebody of `daemon.notify`."""
-    id_ = effect_id(key, 0)
+    id_, first = effect_id(key, 0), text.partition("\n")[0]
     return NewEffect(
         id=id_,
         connector=connector,
@@ -129,10 +130,34 @@ def compose_notice(table: ImapTable, connector: str, key: str, to: str, text: st
         body={
             "from": table.address,
             "message_id": f"<{id_}@{table.domain}>",
-            "subject": f"[Postroom] {text}"[:MAX_SUBJECT],
+            "subject": f"[Postroom] {first}"[:MAX_SUBJECT],
             "text": text,
         },
     )
+
+
+def describe(effect: Effect) -> str:
+    """For the person who has to look for it. A subject and an address are foreign text: as code,
+    no reader of Markdown makes anything of them.
+    """
+    body = effect.body
+    match effect.kind:
+        case EffectKind.REPLY | EffectKind.DRAFT:
+            to: Any = effect.target.get("to", [])
+            what = "the answer" if effect.kind is EffectKind.REPLY else "the draft"
+            words = [what, _code(body["subject"]), "to", _code(", ".join(to) or "nobody")]
+            if body.get("in_reply_to"):
+                words += ["on the mail", _code(str(body["in_reply_to"]).strip("<>"))]
+            return " ".join(words)
+        case EffectKind.LABEL:
+            mails: Any = effect.target.get("mails", [])
+            where = ", ".join(":".join(map(str, mail[:3])) for mail in mails)
+            return f"the label {_code(body['keyword'])} on {_code(where)}"
+    return ""
+
+
+def _code(text: object) -> str:
+    return f"`{_UNSAFE.sub(' ', str(text)).replace('`', chr(39))[:MAX_SHOWN]}`"
 
 
 def answering_subject(subject: str) -> str:

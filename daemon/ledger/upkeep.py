@@ -181,6 +181,7 @@ def _erase_conversation(
 ) -> Workspace | None:
     workspace = drop_workspace(connection, id_, data_dir)
     connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))
+    _drop_notices(connection, "conversation = ?", id_)
     for table in ("event", "outbox", "turn", "name"):
         connection.execute(f"delete from {table} where conversation = ?", (id_,))
     connection.execute(
@@ -208,6 +209,7 @@ def _erase_person(
             "delete from event where subject in (select id from outbox where turn = ?)",
             (row["turn"],),
         )
+        _drop_notices(connection, "turn = ?", row["turn"])
         connection.execute("delete from outbox where turn = ?", (row["turn"],))
         if row["ended_at"] is None:
             connection.execute(
@@ -218,6 +220,15 @@ def _erase_person(
             connection.execute("update turn set text = '' where id = ?", (row["turn"],))
     connection.execute("update conversation set opened_by = '' where opened_by = ?", (who,))
     return drop_workspace(connection, id_, data_dir)
+
+
+def _drop_notices(connection: sqlite3.Connection, whose: str, value: str) -> None:
+    """What operators were told of these effects: it says to whom they went, and of what."""
+    connection.execute(
+        "delete from outbox where kind = 'notice' and exists (select 1 from outbox about "
+        f"where about.{whose} and instr(outbox.body, about.id))",
+        (value,),
+    )
 
 
 # --- backup --------------------------------------------------------------------------------------

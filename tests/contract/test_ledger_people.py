@@ -11,7 +11,7 @@ import pytest
 
 from daemon.clock import ManualClock
 from daemon.errors import LedgerError
-from daemon.model import ConversationId, Outcome, Trust, TurnState, Unreadable
+from daemon.model import ConversationId, EffectKind, Outcome, Trust, TurnState, Unreadable
 from daemon.ports import Ending
 from tests.ledgers import IMPLEMENTATIONS, LIMITS, PROCESS, Stage, post, workspace
 
@@ -210,6 +210,25 @@ async def test_an_erased_conversation_leaves_only_its_keys(stage: Stage) -> None
     assert await stage.ledger.all_ready() == ()
     await stage.hear(stage.message(outside_id="C1:1"), Outcome.DUPLICATE)
     assert await stage.ledger.erase("t1") == ()
+
+
+@pytest.mark.parametrize("who", ["t1", "test:eve"])
+async def test_what_operators_were_told_of_something_erased_goes_too(
+    stage: Stage, who: str
+) -> None:
+    """It names the subject, and to whom it went."""
+    await stage.hear(stage.message("from eve", sender="eve"))
+    await stage.hear(stage.message("from ada", sender="ada"))
+    turn, answer = await stage.claim(), post("answer")
+    await stage.ledger.end_turn(turn.id, Ending(TurnState.DONE, "hi", "", (answer,)))
+    about = post("about", "notices", f"{answer.id} may have arrived", kind=EffectKind.NOTICE)
+    other = post("other", "notices", "eff-0 may have arrived", kind=EffectKind.NOTICE)
+    await stage.ledger.add_effects((about, other))
+    await stage.ledger.mark_sending(about.id)
+    await stage.ledger.mark_sent(about.id, "ref")
+    await stage.ledger.erase(who)
+    assert await stage.ledger.trace(about.id) is None
+    assert await stage.ledger.trace(other.id) is not None
 
 
 async def test_an_erased_person_leaves_the_others_of_a_conversation(stage: Stage) -> None:

@@ -61,6 +61,19 @@ async def test_everybody_is_told_by_their_own_way(ledger: SqliteLedger) -> None:
     assert list(office.notifier.latest) == [told]
 
 
+async def test_what_somebody_wrote_is_for_people_and_not_for_the_log(
+    ledger: SqliteLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    office = Office(ledger, ManualClock(), "mail:ops@example.com")
+    await office.notifier.tell("eff-1", "eff-1 may have arrived", "It is the answer `Re: Hours`.")
+    (told,) = await office.due("m")
+    assert told == ("ops@example.com", "eff-1 may have arrived\nIt is the answer `Re: Hours`.")
+    assert list(office.notifier.latest) == ["eff-1 may have arrived"]
+    logged = capsys.readouterr().out
+    assert "eff-1 may have arrived" in logged
+    assert "Hours" not in logged
+
+
 async def test_one_matter_is_told_once(ledger: SqliteLedger) -> None:
     office = Office(ledger, ManualClock(), "slack:C1")
     await office.notifier.tell("turn-1", "first")

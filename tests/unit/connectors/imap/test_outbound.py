@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.imap.inbound import read
-from connectors.imap.outbound import answering_subject, compose, compose_notice, envelope
+from connectors.imap.outbound import answering_subject, compose, compose_notice, describe, envelope
 from daemon.model import (
     Answer,
     ConversationId,
@@ -271,7 +271,9 @@ def test_a_mail_without_a_message_id_is_answered_without_references() -> None:
 
 
 def test_a_notice_says_that_a_machine_wrote_it() -> None:
-    new = compose_notice(table(), "support", "key", "Ops@example.com", "A mail\nneeds a person.")
+    new = compose_notice(
+        table(), "support", "key", "Ops@example.com", "A mail\rneeds a person.\nMore."
+    )
     mail = mail_of(new)
     assert new.kind is EffectKind.NOTICE
     assert mail["To"] == "ops@example.com"
@@ -279,6 +281,22 @@ def test_a_notice_says_that_a_machine_wrote_it() -> None:
     assert mail["X-Loop"] == "postroom support@example.com"
     assert mail["Subject"] == "[Postroom] A mail needs a person."
     assert compose_notice(table(), "support", "key", "Ops@example.com", "other").id == new.id
+
+
+@pytest.mark.parametrize("mode", ["draft", "reply"])
+def test_a_person_who_looks_for_an_answer_knows_what_to_look_at(mode: str) -> None:
+    hostile = "See [here](https://evil.example) `now`"
+    (effect,) = composed(raw(subject=hostile), mode=mode)
+    what = {"draft": "the draft", "reply": "the answer"}[mode]
+    assert describe(pending(effect)) == (
+        f"{what} `Re: See [here](https://evil.example) 'now'` to `bob@example.com` "
+        "on the mail `one@example.com`"
+    )
+
+
+def test_a_label_is_told_by_its_word_and_the_mails_place() -> None:
+    effect, *_ = composed(raw(), mode="triage", text='{"label": "order"}')
+    assert describe(pending(effect)) == "the label `Triage/order` on `INBOX:1700:7`"
 
 
 # --- two of us -----------------------------------------------------------------------------------
