@@ -41,6 +41,7 @@ from daemon.pool import PoolSettings
 from daemon.ports import Agents, Connector, Ledger
 from daemon.recovery import recover
 from daemon.reload import compare
+from daemon.room import Room, disk_of
 from daemon.signals import Signals, handled
 from daemon.supervisor import Serve, Supervisor
 from daemon.tools import all_tools
@@ -98,18 +99,20 @@ class Daemon:
             )
             for name, connector in self.connectors.items()
         }
+        self.pulse = LedgerPulse(ledger, clock, self.metrics)
+        self.room = Room(waiting=lambda: self.pulse.waiting, look=partial(disk_of, self._data_dir))
         self.intake = LedgerIntake(
             ledger=ledger,
             clock=clock,
             metrics=self.metrics,
             connectors=self.connectors,
             wake=self._wake,
+            place=self._place,
             stop=self.stop_turn,
             wake_delivery=self._wake_delivery,
             spawn=self.spawn,
-            waiting=lambda: self.pulse.waiting,
+            full=self.room.full,
         )
-        self.pulse = LedgerPulse(ledger, clock, self.metrics)
         self.loop_pulse = LoopPulse(clock, self.metrics)
         self.registry = HealthRegistry()
         self._add_checks()
@@ -333,6 +336,9 @@ class Daemon:
         if self._flow is not None:
             self._flow.dispatcher.wake(conversation)
 
+    def _place(self, conversation: ConversationId) -> int | None:
+        return self._flow.dispatcher.place(conversation) if self._flow else None
+
     def _wake_delivery(self, connector: str) -> None:
         if connector in self.deliveries:
             self.deliveries[connector].wake()
@@ -371,6 +377,7 @@ class Daemon:
             lambda: daemon_health(self.supervisor, self.loop_pulse, draining=self.draining),
         )
         self.registry.add("ledger", self.pulse.health)
+        self.registry.add("disk", self.room.health)
         for name in self.connectors:
             self.registry.add(f"connector:{name}", partial(self._connector_health, name))
         self.registry.add("pool", lambda: pool_health(self.supervisor, self._flow, self.level))

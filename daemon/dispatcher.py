@@ -9,11 +9,12 @@ import structlog
 from daemon.clock import Clock
 from daemon.model import ConversationId, Priority, ReadyConversation
 from daemon.pool import Pool
-from daemon.ports import ClaimLimits, Ledger
+from daemon.ports import ClaimLimits, Gateway, Ledger
+from daemon.runqueue import RunQueue
+from daemon.worker import SILENCE_SECONDS
 
 log = structlog.get_logger()
 
-AGEING_SECONDS = 300.0  # a conversation that waited this long moves up one class of priority
 SETTLE_CAP_SECONDS = 3.0  # a stream of messages delays its own turn no longer than this
 
 
@@ -28,16 +29,18 @@ class Dispatcher:
         *,
         ledger: Ledger,
         pool: Pool,
+        gateway: Gateway,
         clock: Clock,
         debounce: float,
         limits: ClaimLimits | None = None,
     ) -> None:
         self._ledger = ledger
         self._pool = pool
+        self._gateway = gateway
         self._clock = clock
         self._debounce = debounce
         self._limits = limits or ClaimLimits()
-        self._ready: dict[ConversationId, ReadyConversation] = {}
+        self._queue = RunQueue()
         self._changed: set[ConversationId] = set()
         self._event = asyncio.Event()
         self.paused = False
@@ -51,9 +54,20 @@ class Dispatcher:
         """A slot may be free."""
         self._event.set()
 
+    def place(self, conversation: ConversationId) -> int | None:
+        """How many conversations go before this one in chat, which comes now; None: it can begin
+        at once, is at work, or has been told before.
+        """
+        if conversation in self._queue or self._pool.works_on(conversation):
+            return None
+        if self._pool.has_room(Priority.CHAT) and not self._gateway.rests():
+            return None
+        return self._queue.ahead(Priority.CHAT, self._clock.now())
+
     async def run(self) -> None:
         """Until cancelled."""
-        self._ready = {c.id: c for c in await self._ledger.all_ready()}
+        for ready in await self._ledger.all_ready():
+            self._queue.put(ready, self._due(ready))
         while True:
             self._event.clear()
             await self._refresh()
@@ -69,25 +83,20 @@ class Dispatcher:
         for conversation in changed:
             ready = await self._ledger.ready(conversation)
             if ready is None:
-                self._ready.pop(conversation, None)
+                self._queue.drop(conversation)
             else:
-                self._ready[conversation] = ready
+                self._queue.put(ready, self._due(ready))
 
     async def _dispatch(self) -> float | None:
         """Start what can start; return seconds until something is due, None when nothing is."""
-        if not self._pool.has_room():
-            return None
-        now = self._clock.now()
-        soonest: float | None = None
-        for ready in sorted(self._ready.values(), key=lambda r: order(r, now)):
-            wait = self._due(ready) - now
-            if wait > 0:
-                soonest = wait if soonest is None else min(soonest, wait)
-                continue
+        while True:
+            now = self._clock.now()
+            ready = self._queue.take(now, self._classes())
+            if ready is None:
+                return self._pause(now)
+            # No seat: its own process is busy or leaves, and the pool wakes it when that is over.
             seat = self._pool.offer(ready)
             if seat is None:
-                if not self._pool.has_room():
-                    break
                 continue
             turn = None
             try:
@@ -95,7 +104,6 @@ class Dispatcher:
             finally:
                 if turn is None:
                     self._pool.give_back(seat)
-            self._ready.pop(ready.id, None)
             if turn is None:
                 continue
             log.info(
@@ -106,7 +114,22 @@ class Dispatcher:
                 waited=round(now - ready.since, 3),
             )
             self._pool.assign(seat, turn)
-        return soonest
+
+    def _classes(self) -> list[Priority]:
+        """Whose turns may start now. While the model rests nobody's, but that people in chat are
+        told of a long rest: their turns are claimed for that, and put back by the worker.
+        """
+        rests = self._gateway.rests()
+        some = [
+            p for p in Priority if not rests or (p is Priority.CHAT and rests > SILENCE_SECONDS)
+        ]
+        return [priority for priority in some if self._pool.has_room(priority)]
+
+    def _pause(self, now: float) -> float | None:
+        waits = [self._gateway.rests()]
+        if (due := self._queue.next_due()) is not None:
+            waits.append(max(due - now, 0.0))
+        return min((wait for wait in waits if wait > 0), default=None)
 
     def _due(self, ready: ReadyConversation) -> float:
         if ready.not_before:
@@ -115,8 +138,3 @@ class Dispatcher:
         if ready.priority is Priority.CHAT and close:
             return min(ready.latest + self._debounce, ready.since + SETTLE_CAP_SECONDS)
         return ready.since
-
-
-def order(ready: ReadyConversation, now: float) -> tuple[float, float]:
-    """Lower first: priority, one class better for each AGEING_SECONDS waited; then the oldest."""
-    return (ready.priority - int((now - ready.since) / AGEING_SECONDS), ready.since)

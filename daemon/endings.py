@@ -22,7 +22,10 @@ _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 5.0, 600.0
 
 
 class Endings:
-    """Every method returns a word for the turn's summary line. Raises LedgerError."""
+    """Every method returns a word for the turn's summary line. Raises LedgerError.
+
+    `rests` says for how many seconds the model must be left alone.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Endings:
         agents: Agents,
         clock: Clock,
         metrics: Metrics,
+        rests: Callable[[], float],
         connector: Callable[[str], Connector],
         wake_delivery: Callable[[str], None],
         tell: Callable[[str, str], Awaitable[None]],
@@ -39,6 +43,7 @@ class Endings:
         self._agents = agents
         self._clock = clock
         self._metrics = metrics
+        self._rests = rests
         self._connector = connector
         self._wake_delivery = wake_delivery
         self._tell = tell
@@ -118,7 +123,8 @@ class Endings:
         if now - turn.claimed_at > GIVE_UP_SECONDS:
             return await self.dead(turn, why)
         backoff = min(_FIRST_BACKOFF_SECONDS * 2 ** min(turn.attempt, 10), _LAST_BACKOFF_SECONDS)
-        await self._put_back(turn, text, why, not_before=now + backoff, sent=sent, told=told)
+        not_before = now + max(backoff, self._rests())
+        await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
         return "later"
 
     async def postponed(self, turn: Turn, *, sent: bool, told: bool) -> str:

@@ -57,6 +57,7 @@ def build_flow(
         agents=agents,
         clock=clock,
         metrics=metrics,
+        rests=gateway.rests,
         connector=connectors.__getitem__,
         wake_delivery=wake_delivery,
         tell=tell,
@@ -90,5 +91,7 @@ def build_flow(
         metrics=metrics,
         on_free=on_free,
     )
-    dispatcher = Dispatcher(ledger=ledger, pool=pool, clock=clock, debounce=settings.debounce)
+    dispatcher = Dispatcher(
+        ledger=ledger, pool=pool, gateway=gateway, clock=clock, debounce=settings.debounce
+    )
     return Flow(agents, endings, pool, dispatcher)

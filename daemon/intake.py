@@ -20,6 +20,7 @@ from daemon.model import (
     KnownConversation,
     Message,
     Outcome,
+    Priority,
     Registered,
     Stop,
     Trust,
@@ -28,18 +29,16 @@ from daemon.ports import Connector, Ledger, ShowsActivity
 
 log = structlog.get_logger()
 
-MOST_WAITING = 20_000  # messages; beyond them a mailbox is read no further until some are done
+LONG_QUEUE = 20  # conversations; behind so many a passing sign is not enough
 
 _READY = (Outcome.NEW, Outcome.MERGED)
 
 
-def _none_wait() -> int:
-    return 0
-
-
 class LedgerIntake:
-    """The port `Intake` over the ledger: register, then wake whoever works on it. `waiting` says
-    how many messages wait for a turn, as of a moment ago.
+    """The port `Intake` over the ledger: register, then wake whoever works on it.
+
+    `place` says how many conversations go before one in chat that comes now (None: nothing that is
+    worth telling), `full` why what can wait outside had better wait there (empty: it need not).
     """
 
     def __init__(
@@ -50,10 +49,11 @@ class LedgerIntake:
         metrics: Metrics,
         connectors: Mapping[str, Connector],
         wake: Callable[[ConversationId], None],
+        place: Callable[[ConversationId], int | None],
         stop: Callable[[ConversationId], bool],
         wake_delivery: Callable[[str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        waiting: Callable[[], int] = _none_wait,
+        full: Callable[[], str] = str,
     ) -> None:
         self.closed = False
         self._connectors = connectors
@@ -61,10 +61,11 @@ class LedgerIntake:
         self._clock = clock
         self._metrics = metrics
         self._wake = wake
+        self._place = place
         self._stop = stop
         self._wake_delivery = wake_delivery
         self._spawn = spawn
-        self._waiting = waiting
+        self._full = full
 
     async def accept(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
         """Register an item durably. Raises LedgerError, or Unavailable while draining: in both
@@ -92,30 +93,35 @@ class LedgerIntake:
 
     async def _follow(self, message: Message, registered: Registered, began: float) -> None:
         if registered.outcome in _READY and registered.conversation is not None:
+            in_chat = message.priority is Priority.CHAT  # nobody sits and waits before a mail
+            place = self._place(registered.conversation) if in_chat else None
             self._wake(registered.conversation)
-            self._spawn(self._first_sign(message, began))
+            self._spawn(self._first_sign(message, began, place))
         elif registered.outcome is Outcome.UNIDENTIFIED and message.addressed:
-            self._spawn(self._first_sign(message, began))
+            self._spawn(self._first_sign(message, began, None))
         elif registered.outcome is Outcome.LEFT_OUT and registered.tell:
-            await self._tell_left_out(message, registered)
+            await self._say(message, "left-out", texts.LEFT_OUT)
         await self._go_on(registered.taken_up)
 
-    async def _first_sign(self, message: Message, began: float) -> None:
+    async def _first_sign(self, message: Message, began: float, place: int | None) -> None:
         connector = self._connectors.get(message.connector)
-        if isinstance(connector, ShowsActivity):
-            await connector.show_activity(message.target, texts.WORKING)
-            self._metrics.first_signal_seconds.observe(self._clock.monotonic() - began)
+        if not isinstance(connector, ShowsActivity):
+            return
+        await connector.show_activity(message.target, _sign(place))
+        self._metrics.first_signal_seconds.observe(self._clock.monotonic() - began)
+        if place is not None and place >= LONG_QUEUE:
+            await self._say(message, "place", texts.LONG_QUEUE.format(ahead=place))
 
-    async def _tell_left_out(self, message: Message, registered: Registered) -> None:
-        connector = self._connectors[message.connector]
-        effects = await connector.compose(
+    async def _say(self, message: Message, about: str, text: str) -> None:
+        """A sentence of ours to a message's author, once for each `about`."""
+        effects = await self._connectors[message.connector].compose(
             Answer(
-                key=f"{registered.message}/left-out",
+                key=f"{message.connector}/{message.outside_id}/{about}",
                 conversation=message.conversation,
                 connector=message.connector,
                 trust=Trust.PUBLIC,
                 messages=(message,),
-                text=texts.LEFT_OUT,
+                text=text,
                 final=False,
             )
         )
@@ -133,7 +139,7 @@ class LedgerIntake:
             elif registered.outcome is Outcome.LEFT_OUT and registered.tell and registered.message:
                 stored = await self._ledger.message(registered.message)
                 if stored is not None:
-                    await self._tell_left_out(stored.message, registered)
+                    await self._say(stored.message, "left-out", texts.LEFT_OUT)
 
     async def unidentified(self, connector: str) -> tuple[str, ...]:
         return await self._ledger.unidentified(connector)
@@ -153,5 +159,10 @@ class LedgerIntake:
         return await self._ledger.knows(connector, outside_ids)
 
     def full(self) -> str:
-        waiting = self._waiting()
-        return f"{waiting} messages wait for their turn" if waiting >= MOST_WAITING else ""
+        return self._full()
+
+
+def _sign(place: int | None) -> str:
+    if place is None:
+        return texts.WORKING
+    return texts.QUEUED.format(ahead=place) if place > 1 else texts.NEXT

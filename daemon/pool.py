@@ -135,11 +135,15 @@ class Pool:
 
     # --- seats: synchronous, so that counting cannot be interrupted ------------------------------
 
-    def has_room(self) -> bool:
-        """Whether any turn at all could start now."""
-        return self.open and (
-            self._free() > 0 or bool(self._spares) or self._oldest_idle() is not None
-        )
+    def has_room(self, priority: Priority) -> bool:
+        """Whether a turn of this class could start now: the last slot of several is for chat."""
+        kept = 1 if priority is not Priority.CHAT and self._settings.max_processes > 1 else 0
+        ready = self._free() > 0 or bool(self._spares) or self._oldest_idle() is not None
+        return self.open and ready and self._available() > kept
+
+    def works_on(self, conversation: ConversationId) -> bool:
+        slot = self._slots.get(conversation)
+        return slot is not None and slot.place is Place.BUSY
 
     def offer(self, ready: ReadyConversation) -> Seat | None:
         """A seat for a conversation's next turn, or None: not now."""
@@ -155,10 +159,7 @@ class Pool:
                 return None
             slot.place = Place.BUSY
             return Seat(ready.id, slot, None)
-        kept_for_chat = 1 if self._settings.max_processes > 1 else 0
-        if ready.priority is not Priority.CHAT and self._available() <= kept_for_chat:
-            return None
-        return self._seat_for_new(ready)
+        return self._seat_for_new(ready) if self.has_room(ready.priority) else None
 
     def _seat_for_new(self, ready: ReadyConversation) -> Seat | None:
         wanted = self._profiles(ready.trust)

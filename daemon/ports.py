@@ -408,6 +408,10 @@ class Gateway(Protocol):
         """Why no turn may ask the model at all right now (the daily budget is spent), or None."""
         ...
 
+    def rests(self) -> float:
+        """Seconds for which the model has asked to be left alone (429, 529); 0: it may be asked."""
+        ...
+
 
 # --- ledger --------------------------------------------------------------------------------------
 

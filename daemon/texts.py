@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 WORKING = "is reading your message…"
-QUEUED = "is busy; your message is in the queue…"
+NEXT = "is busy; your message is next…"
+QUEUED = "is busy; {ahead} conversations are ahead of yours…"
 USING = "is using {tool}…"
 
+LONG_QUEUE = (
+    "I'm busy: {ahead} conversations are ahead of yours. Your message is kept, and I'll answer it "
+    "here when its turn comes."
+)
 MODEL_AWAY = "I can't reach the model at the moment. Your message is kept, and will be answered."
 START_TROUBLE = "I'm having trouble starting. Your message is kept, and I'll try again shortly."
 DAILY_BUDGET = "Today's budget is spent. Your message is kept; I'll answer it after midnight (UTC)."

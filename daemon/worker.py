@@ -129,8 +129,8 @@ class Worker:
             await asyncio.wait({after})
             if self._stopping:
                 return await around.endings.stopped(turn)
-        if around.gateway.blocked() is not None:
-            return await around.endings.postponed(turn, sent=False, told=turn.told)
+        if (outcome := await self._not_now(turn)) is not None:
+            return outcome
         try:
             self.live = live = self.live or await self._start(turn)
         except StartFailed as error:
@@ -157,6 +157,18 @@ class Worker:
         if end is None:
             return await self._after_death(turn, died)
         return await self._after_end(turn, end, refusal)
+
+    async def _not_now(self, turn: Turn) -> str | None:
+        """Put a turn back that the model may not be asked for, before it costs a process."""
+        around = self._around
+        if around.gateway.blocked() is not None:
+            return await around.endings.postponed(turn, sent=False, told=turn.told)
+        if around.gateway.rests() > SILENCE_SECONDS:
+            why = "the model asked for a rest"
+            return await around.endings.later(
+                turn, texts.MODEL_AWAY, why, sent=False, told=turn.told
+            )
+        return None
 
     async def _begin(self, turn: Turn, live: Live) -> tuple[Turn, Prompt]:
         """Commit the attempt, before its prompt is sent."""

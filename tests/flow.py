@@ -122,6 +122,7 @@ class OpenGateway:
     def __init__(self) -> None:
         self.refusals: list[Refusal | None] = []
         self.shut: Refusal | None = None
+        self.rest = 0.0
         self._tokens = itertools.count()
         self.live: set[str] = set()
 
@@ -141,6 +142,9 @@ class OpenGateway:
 
     def blocked(self) -> Refusal | None:
         return self.shut
+
+    def rests(self) -> float:
+        return self.rest
 
 
 class Flow:
@@ -206,6 +210,7 @@ class Flow:
             metrics=self.metrics,
             connectors=self.connectors,
             wake=self.dispatcher.wake,
+            place=self.dispatcher.place,
             stop=self.pool.stop_turn,
             wake_delivery=self._wake_delivery,
             spawn=self._spawn,

@@ -5,13 +5,16 @@ API and back.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+from functools import partial
 
 import structlog
 from aiohttp import web
 
 from daemon.gateway import rules
 from daemon.gateway.accounts import Accounts
+from daemon.gateway.cooldown import Cooldown, Pass
 from daemon.gateway.relay import Exchange, Order, Relay
 from daemon.gateway.rules import Endpoint, Rejection
 from daemon.gateway.seats import Call, Seats, Sitting
@@ -25,6 +28,7 @@ MAX_CONNECTIONS = 512  # a client that opens more must not use up the daemon's d
 NO_TURN = Rejection(403, "No turn is open for this token.")
 TOO_LARGE = Rejection(413, f"The request is larger than {MAX_BODY} bytes.")
 TOO_MANY = Rejection(429, "Too many calls at once.", (("retry-after", "1"),))
+RESTS = "The model's API has asked for a rest."
 BROKEN = Rejection(502, "The gateway failed.")
 
 _STREAMS = re.compile(rb'"stream"\s*:\s*true')
@@ -33,8 +37,11 @@ _STREAMS = re.compile(rb'"stream"\s*:\s*true')
 class Door:
     """Answers requests. `calls` are those under way, of all tokens."""
 
-    def __init__(self, seats: Seats, accounts: Accounts, relay: Relay, api_key: str) -> None:
+    def __init__(
+        self, seats: Seats, accounts: Accounts, relay: Relay, cooldown: Cooldown, api_key: str
+    ) -> None:
         self._seats, self._accounts, self._relay = seats, accounts, relay
+        self._cooldown = cooldown
         self._api_key = api_key
         self.calls: set[Call] = set()
 
@@ -86,13 +93,24 @@ class Door:
             return TOO_LARGE
         headers = rules.to_upstream(request.headers.items(), self._api_key)
         order = Order(target, headers, body, streams=_STREAMS.search(body) is not None)
-        exchange = Exchange()
-        if target.path != rules.MESSAGES:  # counting tokens costs nothing
-            return await self._relay.carry(request, order, call, exchange)
-        refusal = await self._accounts.judge(sitting, body)
+        if target.path != rules.MESSAGES:  # counting tokens costs nothing, and has its own limits
+            return await self._relay.carry(request, order, call, Exchange())
+        entered = await self._cooldown.enter()
+        if not isinstance(entered, Pass):
+            return Rejection(429, RESTS, (("retry-after", str(math.ceil(entered))),))
+        try:
+            return await self._ask(request, order, sitting, call, entered)
+        finally:
+            self._cooldown.leave(entered)
+
+    async def _ask(
+        self, request: web.BaseRequest, order: Order, sitting: Sitting, call: Call, leave: Pass
+    ) -> web.StreamResponse | Rejection:
+        refusal = await self._accounts.judge(sitting, order.body)
         if refusal is not None:
             return Rejection(403, f"budget: {refusal.scope}")
-        held = self._accounts.hold(sitting, body)
+        exchange = Exchange(partial(self._cooldown.heard, leave))
+        held = self._accounts.hold(sitting, order.body)
         try:
             return await self._relay.carry(request, order, call, exchange)
         finally:

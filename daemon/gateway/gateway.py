@@ -1,8 +1,9 @@
 """The model gateway: the only way from an agent to the model.
 
 It listens on a loopback port of its own. An agent's process has a capability token where a key
-would be; the gateway swaps in the real key, meters what each call used, and refuses calls once a
-budget is spent. Nothing of a request or an answer is logged or kept.
+would be; the gateway swaps in the real key, meters what each call used, refuses calls once a
+budget is spent, and holds all of them while the API asks for a rest. Nothing of a request or an
+answer is logged or kept.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aiohttp import web
 from daemon.clock import Clock
 from daemon.gateway.accounts import Accounts, Book, KeyChanged, SpentBy
 from daemon.gateway.caps import Caps, SpentToday
+from daemon.gateway.cooldown import Cooldown
 from daemon.gateway.door import Door
 from daemon.gateway.record import Observe, Record
 from daemon.gateway.relay import Relay, Upstream
@@ -63,6 +65,7 @@ class ModelGateway:
         self._seats = Seats()
         self._caps = Caps(clock, per_turn, daily)
         self._record = Record(clock)
+        self._cooldown = Cooldown(clock)
         self._accounts = Accounts(
             clock,
             self._caps,
@@ -99,7 +102,7 @@ class ModelGateway:
     async def _start(self) -> None:
         await self._caps.load(self._spent_today)
         self._relay = Relay(self._upstream, self._clock)
-        self._door = Door(self._seats, self._accounts, self._relay, self._api_key)
+        self._door = Door(self._seats, self._accounts, self._relay, self._cooldown, self._api_key)
         self._runner = web.ServerRunner(self._door.server(), shutdown_timeout=0.1)
         try:
             await self._runner.setup()
@@ -148,6 +151,7 @@ class ModelGateway:
             spent_today=self._caps.spent_today,
             tokens=len(self._seats),
             blocked=self.blocked() is not None,
+            rests=self.rests(),
         )
 
     # --- what can change while it runs ----------------------------------------------------------
@@ -197,6 +201,9 @@ class ModelGateway:
 
     def blocked(self) -> Refusal | None:
         return self._caps.blocked()
+
+    def rests(self) -> float:
+        return self._cooldown.seconds
 
 
 async def _end(calls: set[Call]) -> None:

@@ -97,8 +97,10 @@ class Record:
             self._failure_at, self._failure = now, call
         return self.key_refused is not before
 
-    def health(self, *, spent_today: float, tokens: int, blocked: bool) -> Health:
-        """`ready` stays true: no outage of the model stops messages from being accepted."""
+    def health(self, *, spent_today: float, tokens: int, blocked: bool, rests: float = 0) -> Health:
+        """`ready` stays true: no outage of the model stops messages from being accepted. `rests`:
+        seconds for which it has asked to be left alone.
+        """
         state, detail = self._judge(blocked=blocked)
         failure = self._failure
         return Health(
@@ -110,6 +112,7 @@ class Record:
                 "tokens": tokens,
                 "spent_today_usd": round(spent_today, 6),
                 "key_refused": self.key_refused,
+                "rests_seconds": round(rests, 1),
                 "last_success": self._success_at,
                 "last_failure": self._failure_at,
                 "last_failure_status": failure.status if failure else None,

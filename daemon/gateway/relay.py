@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -11,6 +12,7 @@ from yarl import URL
 
 from daemon.clock import Clock
 from daemon.gateway import rules
+from daemon.gateway.cooldown import seconds_of
 from daemon.gateway.metering import BodyMeter, Meter, StreamMeter
 from daemon.gateway.record import Outcome, outcome_of
 from daemon.gateway.rules import Endpoint, Rejection
@@ -29,9 +31,11 @@ _STREAM_ERRORS = {"overloaded_error": Outcome.OVERLOADED, "rate_limit_error": Ou
 @dataclass(slots=True)
 class Exchange:
     """How far a call has come. Until its end is known it counts as cut: whoever reads this after
-    a cancellation finds what is true.
+    a cancellation finds what is true. `heard` is called with the API's status and Retry-After (in
+    seconds) as soon as they are there.
     """
 
+    heard: Callable[[int, float], None] = lambda _status, _retry_after: None
     status: int = 0
     outcome: Outcome = Outcome.CUT
     first_byte_at: float | None = None
@@ -106,6 +110,7 @@ class Relay:
             return UNREACHABLE
         async with answer:  # leaving it half read closes the connection
             exchange.status = answer.status
+            exchange.heard(answer.status, seconds_of(answer.headers.get("retry-after")))
             if answer.status == 401:  # the CLI would repeat a 401 for over a minute (measured)
                 exchange.outcome = Outcome.KEY_REFUSED
                 return KEY_REFUSED
@@ -143,6 +148,8 @@ class Relay:
         except ConnectionError:  # the client has gone
             return response
         exchange.outcome = _ended(answer, meter)
+        if answer.status == 200 and exchange.outcome in _STREAM_ERRORS.values():
+            exchange.heard(529, 0.0)  # it said so in the middle of an answer
         return response
 
     async def _read(self, answer: aiohttp.ClientResponse, exchange: Exchange) -> bytes:

@@ -99,3 +99,25 @@ async def test_a_busy_api_is_asked_again_by_the_cli(tmp_path: Path) -> None:
         said = await run(world, world.token(turn()), tmp_path)
         assert said["result"] == "good morning"
         assert world.outcomes() == [Outcome.OVERLOADED, Outcome.OK]
+
+
+async def test_what_one_is_refused_the_others_wait_for(tmp_path: Path) -> None:
+    """Three agents, and an API that asks for a rest: it is asked by one, and by all when it is
+    over; none of the CLIs sees a refusal that was not its own.
+    """
+    async with rig() as world:
+        world.model.fail(429, retry_after=3)
+        homes = [tmp_path / name for name in "abc"]
+        for home in homes:
+            home.mkdir()
+        first = asyncio.create_task(run(world, world.token(turn("turn-a")), homes[0]))
+        await world.until(lambda: Outcome.RATE_LIMITED in world.outcomes())
+        refused_at = time.monotonic()
+        assert world.gateway.rests() > 2
+        others = [run(world, world.token(turn(f"turn-{home.name}")), home) for home in homes[1:]]
+        said = await asyncio.gather(first, *others)
+        assert [each["result"] for each in said] == ["good morning"] * 3
+        assert time.monotonic() - refused_at > 2.9
+        assert world.outcomes().count(Outcome.RATE_LIMITED) == 1
+        assert len(world.model.journal) == 4
+        assert world.gateway.rests() == 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from daemon import texts
 from daemon.agents.scripted import Say, Wait
-from daemon.model import ConversationId
-from tests.flow import Flow
+from daemon.intake import LONG_QUEUE
+from daemon.model import ConversationId, Priority
+from tests.flow import Flow, RecordingConnector
 
 
 async def test_stop_is_heard_while_another_process_makes_way(tmp_path: Path) -> None:
@@ -50,3 +51,85 @@ async def test_each_turn_shows_a_sign_also_one_that_waited(tmp_path: Path) -> No
         second.set()
         await flow.answers(2)
         await flow.until(lambda: flow.chat.activity[-1] == "")
+
+
+async def test_people_are_told_their_place_while_all_slots_are_taken(tmp_path: Path) -> None:
+    async with Flow(tmp_path, max_processes=1) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Say("well")]
+        await flow.say("hello", "t1")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await flow.say("and me", "t2")
+        await flow.until(lambda: texts.NEXT in flow.chat.activity)
+        await flow.until(lambda: flow.dispatcher.place(ConversationId("t2")) is None)
+        await flow.say("me too", "t3")
+        await flow.until(lambda: flow.dispatcher.place(ConversationId("t3")) is None)
+        await flow.say("and I", "t4")
+        await flow.until(lambda: texts.QUEUED.format(ahead=2) in flow.chat.activity)
+        go.set()
+        answers = await flow.answers(4)
+        assert [text for _, text in answers] == ["well"] * 4, "a short queue is no post's worth"
+
+
+async def test_a_long_queue_is_told_once_in_words_that_stay(tmp_path: Path) -> None:
+    async with Flow(tmp_path, max_processes=1) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Say("well")]
+        await flow.say("hello", "t0")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        for number in range(1, LONG_QUEUE + 1):
+            await flow.say("me too", f"t{number}")
+        far = ConversationId("far")
+        await flow.until(lambda: flow.dispatcher.place(far) == LONG_QUEUE)
+        await flow.say("and I?", "far")
+        await flow.until(lambda: flow.dispatcher.place(far) is None)
+        await flow.say("still there?", "far")
+        told = texts.LONG_QUEUE.format(ahead=LONG_QUEUE)
+        assert await flow.answers(1) == [("far", told)]
+        go.set()
+        answers = await flow.answers(LONG_QUEUE + 3)
+        assert [text for thread, text in answers if thread == "far"] == [told, "well"]
+
+
+async def test_a_mail_that_waits_is_told_nothing(tmp_path: Path) -> None:
+    mail = RecordingConnector("mail", Priority.MAIL)
+    async with Flow(tmp_path, max_processes=1, connectors=(mail,)) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Say("well")]
+        await flow.say("hello", "t1")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        for number in range(LONG_QUEUE + 2):
+            await flow.say("a mail", f"m{number}")
+        go.set()
+        await flow.until(lambda: len(mail.outside) == LONG_QUEUE + 3)
+        assert {text for _, text in mail.outside} == {"well"}
+
+
+async def test_while_the_model_rests_no_turn_starts_and_none_is_lost(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = lambda _: [Say("well")]
+        flow.gateway.rest = 0.2
+        await flow.say("hello")
+        await flow.until(lambda: texts.NEXT in flow.chat.activity)
+        await flow.until(lambda: flow.dispatcher.place(ConversationId("t1")) is None)
+        assert flow.agents.starts == []
+        flow.gateway.rest = 0.0
+        assert await flow.answers(1) == [("t1", "well")], "it looks again when the rest is over"
+
+
+async def test_a_long_rest_is_told_once_to_those_in_chat_and_costs_no_process(
+    tmp_path: Path,
+) -> None:
+    mail = RecordingConnector("mail", Priority.MAIL)
+    async with Flow(tmp_path, connectors=(RecordingConnector(), mail)) as flow:
+        flow.gateway.rest = 40.0
+        await flow.say("a mail", "m1", connector=mail)
+        await flow.say("hello", "t1")
+        assert await flow.answers(1) == [("t1", texts.MODEL_AWAY)]
+        ready = await flow.ledger.ready(ConversationId("t1"))
+        assert ready is not None
+        assert ready.not_before >= flow.clock.now() + 39, "it comes again when the rest is over"
+        assert flow.agents.starts == []
+        waiting = await flow.ledger.ready(ConversationId("m1"))
+        assert waiting is not None
+        assert waiting.not_before == 0, "a mail simply waits"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon import config, intake
+from daemon import config, room
 from daemon.app import Daemon
 from daemon.clock import SystemClock
 from daemon.ledger import open_ledger
@@ -42,7 +42,7 @@ async def test_intake_is_full_when_too_many_wait_and_refuses_nothing(
     path.write_text(CONFIG.format(data=tmp_path / "data"))
     settings = config.read(path, {})
     config.load_secrets(settings, {"PASSWORD": "p", "ANTHROPIC_API_KEY": "k"})
-    monkeypatch.setattr(intake, "MOST_WAITING", 2)
+    monkeypatch.setattr(room, "MOST_WAITING", 2)
     ledger = await open_ledger(settings.daemon.data_dir, SystemClock())
     daemon = Daemon(settings, ledger, SystemClock())
     try:
