@@ -25,7 +25,8 @@ from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import Clock, SystemClock
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
-from daemon.errors import ConfigError, PostroomError
+from daemon.endings import DAILY
+from daemon.errors import ConfigError, LedgerError, PostroomError
 from daemon.flow import Flow, FlowSettings, build_flow
 from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
@@ -178,11 +179,20 @@ class Daemon:
         self.gateway.limit(config.budgets.per_turn, config.budgets.daily)
         self.gateway.use_key(config.agent.api_key.reveal())
         self.supervisor.resume()
-        if self._flow is not None:
-            self._flow.dispatcher.nudge()
+        await self._release_postponed()
         for key in reload.waiting:
             log.warning("config.waits_for_restart", key=key)
         log.info("config.reloaded", taken=list(reload.taken))
+
+    async def _release_postponed(self) -> None:
+        """A raised budget is for those who wait for it, too."""
+        if self.gateway.blocked() is not None:
+            return
+        try:
+            for conversation in await self.ledger.release(DAILY):
+                self._wake(conversation)
+        except LedgerError:
+            log.exception("config.not_released")  # they go on at midnight, as they were told
 
     # --- services -------------------------------------------------------------------------------
 
@@ -410,7 +420,7 @@ class Daemon:
             ledger=self.ledger,
             about=self.about,
             refresh=self._refresh_metrics,
-            stop_turn=self.stop_turn,
+            stop=self.intake.stop,
             retry=self._retry,
             erase=self._erase,
         )

@@ -18,6 +18,7 @@ from daemon.ports import Agents, Connector, Ending, Ledger
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
 DAY_SECONDS = 24 * 3600
+DAILY = "budget: daily"  # why a turn was put back until the next day
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 5.0, 600.0
 
 
@@ -132,7 +133,7 @@ class Endings:
         self._metrics.budget_refusals.labels("daily").inc()
         midnight = (self._clock.now() // DAY_SECONDS + 1) * DAY_SECONDS
         await self._put_back(
-            turn, texts.DAILY_BUDGET, "budget: daily", not_before=midnight, sent=sent, told=told
+            turn, texts.DAILY_BUDGET, DAILY, not_before=midnight, sent=sent, told=told
         )
         return "postponed"
 

@@ -30,7 +30,7 @@ class Doors:
     ledger: Ledger
     about: Callable[[], Mapping[str, Any]]
     refresh: Callable[[], None]
-    stop_turn: Callable[[str], bool]
+    stop: Callable[[ConversationId], Awaitable[bool]]
     retry: Callable[[str], Awaitable[bool]]
     erase: Callable[[str], Awaitable[int]]
 
@@ -136,7 +136,7 @@ class _Pages:
         )
 
     async def conversation_stop(self, request: web.Request) -> web.Response:
-        return _done(self._doors.stop_turn(request.match_info["id"]))
+        return _done(await self._doors.stop(ConversationId(request.match_info["id"])))
 
     async def conversation_erase(self, request: web.Request) -> web.Response:
         return _json({"erased": await self._doors.erase(request.match_info["id"])})

@@ -23,6 +23,7 @@ from daemon.model import (
     Priority,
     Registered,
     Stop,
+    StoredMessage,
     Trust,
 )
 from daemon.ports import Connector, Ledger, ShowsActivity
@@ -86,7 +87,7 @@ class LedgerIntake:
         )
         if isinstance(item, Stop):
             if registered.outcome is not Outcome.DUPLICATE:
-                self._stop(item.conversation)
+                await self._end(item.conversation, registered.called_off)
         elif isinstance(item, Message):
             await self._follow(item, registered, began)
         return registered
@@ -127,6 +128,24 @@ class LedgerIntake:
         )
         await self._ledger.add_effects(effects)
         self._wake_delivery(message.connector)
+
+    async def stop(self, conversation: ConversationId) -> bool:
+        """End what runs of a conversation and what waits in it. False: there is nothing."""
+        return await self._end(conversation, await self._ledger.call_off(conversation))
+
+    async def _end(self, conversation: ConversationId, called_off: Sequence[StoredMessage]) -> bool:
+        """What was called off is in the ledger; a turn that runs says itself that it stopped."""
+        running = self._stop(conversation)
+        if called_off:
+            log.info("messages.called_off", conversation=conversation, messages=len(called_off))
+            self._wake(conversation)
+            last = called_off[-1].message
+            connector = self._connectors.get(last.connector)
+            if not running:
+                await self._say(last, "stopped", texts.STOPPED)
+            if not running and isinstance(connector, ShowsActivity):
+                self._spawn(connector.show_activity(last.target, ""))
+        return running or bool(called_off)
 
     async def identify(self, connector: str, identity: Identity) -> None:
         await self._go_on(await self._ledger.identify(connector, identity))

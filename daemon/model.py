@@ -115,7 +115,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A person asks that the running turn of a conversation ends now."""
+    """A person asks that a conversation's running turn ends now, and what waits in it with it."""
 
     connector: str
     outside_id: str
@@ -163,7 +163,8 @@ class Registered:
     """What `Ledger.register` did; returned only once it is on disk.
 
     `tell` is true when the author of a left-out message has not been told yet. `taken_up` are
-    messages of the same thread that were heard before the mention which makes them ours.
+    messages of the same thread that were heard before the mention which makes them ours;
+    `called_off` those that waited when somebody said stop.
     """
 
     outcome: Outcome
@@ -171,6 +172,7 @@ class Registered:
     conversation: ConversationId | None = None
     tell: bool = False
     taken_up: tuple[Registered, ...] = ()
+    called_off: tuple[StoredMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

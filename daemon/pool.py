@@ -178,6 +178,7 @@ class Pool:
     def give_back(self, seat: Seat) -> None:
         """The turn was not there after all."""
         if not seat.created:
+            seat.slot.worker.stand_down()
             seat.slot.place = Place.IDLE
             return
         self._slots.pop(seat.conversation, None)
@@ -200,8 +201,9 @@ class Pool:
         self._spare_wanted.set()
 
     def stop_turn(self, conversation: ConversationId) -> bool:
+        """False: no turn of it runs, or is about to."""
         slot = self._slots.get(conversation)
-        return slot is not None and slot.worker.stop()
+        return slot is not None and slot.place is Place.BUSY and slot.worker.stop()
 
     async def end(self, workspaces: Iterable[Workspace]) -> None:
         """End the processes of workspaces that were erased; returns when they are gone."""

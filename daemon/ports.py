@@ -529,6 +529,16 @@ class Ledger(Protocol):
         """
         ...
 
+    async def call_off(self, conversation: ConversationId) -> tuple[StoredMessage, ...]:
+        """End what has not begun of a conversation, its queued turn and what waits, as a stopped
+        turn; return its messages. Registering a `Stop` does the same in its transaction.
+        """
+        ...
+
+    async def release(self, reason: str) -> tuple[ConversationId, ...]:
+        """Let turns go at once that were put back for this reason; return their conversations."""
+        ...
+
     async def turn(self, turn: TurnId) -> Turn | None: ...
 
     async def interrupted(self) -> tuple[Turn, ...]:

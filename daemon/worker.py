@@ -87,7 +87,7 @@ class Worker:
         this is leaves). Raises LedgerError when its end could not be written: the turn is still
         `running` then.
         """
-        self._running, self._stopping, self._told = True, False, turn.told
+        self._running, self._told = True, turn.told
         self._first_text, self._attempt = None, turn.attempt
         began = self._around.clock.monotonic()
         self._show(turn, texts.WORKING)  # again where it waited: what ended before took it away
@@ -103,16 +103,20 @@ class Worker:
                 await self.close()
                 outcome = await self._around.endings.by_fate(turn, "internal error", failed=True)
             finally:
-                self._running = False
+                self._running = self._stopping = False
             self._show(turn, "")
             self._sum_up(turn, outcome, began)
 
     def stop(self) -> bool:
-        """End the running turn at a person's wish. False: none runs."""
+        """End the turn that runs, or is about to, at a person's wish."""
+        self._stopping = True
         if self._running:
-            self._stopping = True
             self._interrupting = asyncio.create_task(self._interrupt(), name="interrupt")
-        return self._running
+        return True
+
+    def stand_down(self) -> None:
+        """The turn that was about to run is not there after all."""
+        self._stopping = False
 
     async def close(self) -> None:
         """End the process; returns when it is gone."""
@@ -127,8 +131,8 @@ class Worker:
         around = self._around
         if after is not None:
             await asyncio.wait({after})
-            if self._stopping:
-                return await around.endings.stopped(turn)
+        if self._stopping:
+            return await around.endings.stopped(turn)
         if (outcome := await self._not_now(turn)) is not None:
             return outcome
         try:

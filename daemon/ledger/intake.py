@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.ledger import rows
+from daemon.ledger import rows, turns
 from daemon.model import (
     ConversationId,
     Cursor,
@@ -172,7 +172,9 @@ def _register_other(
             row["sender"] = rows.plain(item.sender.id)
     if not _insert(connection, row):
         return _again(connection, _stored(connection, row), addressed=False)
-    return Registered(_OUTCOMES[row["state"]], MessageId(row["message"]), conversation)
+    called_off = turns.call_off(connection, conversation, now) if conversation else ()
+    outcome, message = _OUTCOMES[row["state"]], MessageId(row["message"])
+    return Registered(outcome, message, conversation, called_off=called_off)
 
 
 def _duplicate(

@@ -201,6 +201,12 @@ class SqliteLedger:
             now=self._clock.now(),
         )
 
+    async def call_off(self, conversation: ConversationId) -> tuple[StoredMessage, ...]:
+        return await self._own(turns.call_off, conversation, self._clock.now())
+
+    async def release(self, reason: str) -> tuple[ConversationId, ...]:
+        return await self._own(turns.release, reason, self._clock.now())
+
     async def turn(self, turn: TurnId) -> Turn | None:
         return await self._read(turns.load, turn, self._data_dir)
 

@@ -23,6 +23,7 @@ from daemon.model import (
 from daemon.ports import ClaimLimits, Ending
 
 SAID_AT_MOST = 50
+STOPPED = "a person stopped it before it began"
 _ACTIVE = "(state = 'queued' or state = 'running')"
 _OPEN = "(state = 'waiting' or state = 'unidentified')"
 _TURN = "select t.*, w.root, w.session from turn t join workspace w on w.id = t.workspace"
@@ -269,6 +270,49 @@ def end_turn(connection: sqlite3.Connection, turn: TurnId, ending: Ending, now: 
     outbox.settle_staged(connection, turn, keep=ending.keep_staged)
     outbox.insert(connection, ending.effects, turn=turn, state="pending", now=now)
     return True
+
+
+def call_off(
+    connection: sqlite3.Connection, id_: ConversationId, now: float
+) -> tuple[StoredMessage, ...]:
+    """Somebody said stop: what has not begun ends as a stopped turn. Returns its messages."""
+    turn = connection.execute(
+        "select id from turn where conversation = ? and state = 'queued'", (id_,)
+    ).fetchone()
+    stopped = [turn["id"]] if turn is not None else []
+    waiting = connection.execute(
+        "select id from inbox where conversation = ? and state = 'waiting'", (id_,)
+    ).fetchall()
+    if waiting:
+        stopped.append(new_turn_id())
+        connection.execute(
+            "insert into turn (id, conversation, connector, trust, state, epoch, workspace, "
+            "claimed_at) select ?, id, connector, trust, 'stopped', 0, coalesce(workspace, ''), ? "
+            "from conversation where id = ?",
+            (stopped[-1], now, id_),
+        )
+        connection.executemany(
+            "update inbox set state = 'claimed', turn = ? where id = ?",
+            [(stopped[-1], row["id"]) for row in waiting],
+        )
+    for each in stopped:
+        connection.execute(
+            "update turn set state = 'stopped', reason = ?, ended_at = ?, not_before = 0 "
+            "where id = ?",
+            (STOPPED, now, each),
+        )
+        outbox.settle_staged(connection, TurnId(each), keep=False)
+    return tuple(message for each in stopped for message in _messages(connection, each))
+
+
+def release(connection: sqlite3.Connection, reason: str, now: float) -> tuple[ConversationId, ...]:
+    """Turns that were put back for this reason need not wait any longer."""
+    found = connection.execute(
+        "update turn set not_before = ? where state = 'queued' and reason = ? and not_before > ? "
+        "returning conversation",
+        (now, reason, now),
+    ).fetchall()
+    return tuple(ConversationId(row["conversation"]) for row in found)
 
 
 def interrupted(

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from daemon.errors import LedgerError, OwnershipLost
-from daemon.model import ConversationId, Outcome, Priority, Trust, Turn, TurnId, TurnState
+from daemon.model import (
+    ConversationId,
+    Outcome,
+    Priority,
+    Sender,
+    Stop,
+    Trust,
+    Turn,
+    TurnId,
+    TurnState,
+)
 from daemon.ports import ClaimLimits, Ending
 from tests.ledgers import LIMITS, PROCESS, Stage, post, workspace
 
@@ -337,3 +348,71 @@ async def test_of_a_long_conversation_the_last_fifty_are_told(stage: Stage) -> N
     said = await stage.ledger.said(T1, (await stage.claim()).id)
     assert len(said) == 50
     assert said[-1] == "You: a29"
+
+
+# --- called off -----------------------------------------------------------------------------------
+
+
+def said_stop(conversation: ConversationId = T1, outside_id: str = "stop-1") -> Stop:
+    return Stop("chat", outside_id, conversation, Sender("test:bob", "Bob", Trust.MEMBER))
+
+
+async def test_stop_calls_off_what_waits_and_says_what_it_was(stage: Stage) -> None:
+    await stage.hear(stage.message("one"))
+    await stage.hear(stage.message("two", sender="bob"))
+    await stage.hear(stage.message("elsewhere", "t2"))
+    stopped = await stage.ledger.register(said_stop())
+    assert [stored.message.text for stored in stopped.called_off] == ["one", "two"]
+    assert await stage.ledger.ready(T1) is None
+    assert await stage.ledger.claim(T1, workspace(stage.root), LIMITS) is None
+    assert [ready.id for ready in await stage.ledger.all_ready()] == ["t2"]
+    story = await stage.ledger.trace(stopped.called_off[0].id)
+    assert story is not None
+    (turn,) = cast("list[dict[str, object]]", story["turns"])
+    assert turn["state"] == "stopped"
+
+
+async def test_what_comes_after_a_stop_is_worked_on(stage: Stage) -> None:
+    await stage.hear(stage.message("one"))
+    await stage.ledger.register(said_stop())
+    await stage.hear(stage.message("two"))
+    turn = await stage.claim()
+    assert texts(turn) == ["two"]
+    again = await stage.ledger.register(said_stop())
+    assert (again.outcome, again.called_off) == (Outcome.DUPLICATE, ()), "it was said before"
+    assert await stage.ledger.said(T1, turn.id) == ("Ada: one",), "it was said, after all"
+
+
+async def test_stop_ends_a_turn_that_waits_and_what_waits_behind_it(stage: Stage) -> None:
+    turn = await stage.running("one")
+    await stage.ledger.stage(turn.id, 1, "tool-1", post("label", "t1", "never"))
+    later = stage.clock.now() + 60
+    await stage.ledger.requeue(turn.id, not_before=later, resend=False, reason="away")
+    await stage.hear(stage.message("two"))
+    called_off = await stage.ledger.call_off(T1)
+    assert [stored.message.text for stored in called_off] == ["one", "two"]
+    await stage.clock.advance(61)
+    assert await stage.ledger.all_ready() == ()
+    assert await stage.due() == [], "what it had staged goes with it"
+    assert await stage.ledger.call_off(T1) == ()
+
+
+async def test_stop_leaves_a_turn_that_runs_to_its_worker(stage: Stage) -> None:
+    turn = await stage.running("one")
+    await stage.hear(stage.message("two"))
+    stopped = await stage.ledger.register(said_stop())
+    assert [stored.message.text for stored in stopped.called_off] == ["two"]
+    current = await stage.ledger.turn(turn.id)
+    assert current is not None
+    assert current.state is TurnState.RUNNING
+
+
+async def test_turns_that_were_put_back_for_a_reason_are_let_go_by_it(stage: Stage) -> None:
+    midnight = stage.clock.now() + 9999
+    for name, reason in (("t1", "budget"), ("t2", "away")):
+        turn = await stage.running("hello", name)
+        await stage.ledger.requeue(turn.id, not_before=midnight, resend=False, reason=reason)
+    assert await stage.ledger.release("budget") == ("t1",)
+    assert await stage.ledger.claim(T1, None, LIMITS) is not None
+    assert await stage.ledger.claim(ConversationId("t2"), None, LIMITS) is None
+    assert await stage.ledger.release("budget") == ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -57,8 +59,15 @@ async def test_a_spent_day_is_told_at_once_and_nothing_more_is_asked(
         third = slack.dm(BEA, "[[say:tomorrow as well]]")
         assert (await slack.wait_for_answer(third)).text == said_by_us.DAILY_BUDGET
         await daemon.until("/healthz", lambda _, page: queued(page) == 3)
-    assert len(model.journal) == 1, "a restart does not forget what was spent"
-    assert texts(slack, GENERAL, first.ts) == ["the last one", said_by_us.DAILY_BUDGET]
+        assert len(model.journal) == 1, "a restart does not forget what was spent"
+        assert texts(slack, GENERAL, first.ts) == ["the last one", said_by_us.DAILY_BUDGET]
+
+        raised = daemon.config.read_text().replace(f"daily = {TINY}", "daily = 100.0")
+        daemon.config.write_text(raised)
+        os.kill(daemon.pid, signal.SIGHUP)
+        for said in (waiting[1], third):
+            told = await slack.wait_for_posts(said.channel, said.ts, count=2)
+            assert told[1].text.startswith("tomorrow"), "nobody has to wait for midnight then"
 
 
 def queued(page: str) -> int | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 from daemon import texts
-from daemon.agents.scripted import Say, Wait
+from daemon.agents.scripted import Fail, Say, Wait
 from daemon.intake import LONG_QUEUE
-from daemon.model import ConversationId, Priority
+from daemon.model import ConversationId, Priority, Sender, Stop, Trust, Turn, Workspace
+from daemon.ports import ClaimLimits, Ledger
 from tests.flow import Flow, RecordingConnector
 
 
@@ -133,3 +135,87 @@ async def test_a_long_rest_is_told_once_to_those_in_chat_and_costs_no_process(
         waiting = await flow.ledger.ready(ConversationId("m1"))
         assert waiting is not None
         assert waiting.not_before == 0, "a mail simply waits"
+
+
+def stop(thread: str, said: str = "stop") -> Stop:
+    return Stop("chat", said, ConversationId(thread), Sender("test:bob", "Bob", Trust.MEMBER))
+
+
+async def test_stop_calls_off_what_waits_and_takes_its_sign_away(tmp_path: Path) -> None:
+    async with Flow(tmp_path, max_processes=1) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda p: [Wait(go), Say(p.text.splitlines()[-1])]
+        await flow.say("first", "t1")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await flow.say("second", "t2")
+        await flow.until(lambda: texts.NEXT in flow.chat.activity)
+        await flow.intake.accept(stop("t2"))
+        assert await flow.answers(1) == [("t2", texts.STOPPED)]
+        await flow.until(lambda: flow.chat.activity[-1] == "")
+        await flow.say("third", "t2")
+        go.set()
+        assert await flow.answers(3) == [
+            ("t2", texts.STOPPED),
+            ("t1", "first"),
+            ("t2", "third"),
+        ]
+
+
+async def test_stop_ends_the_turn_that_runs_and_what_waits_behind_it(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        never = asyncio.Event()
+        flow.agents.script = lambda p: [Wait(never)] if "long" in p.text else [Say("well")]
+        await flow.say("long work")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await flow.say("and then this")
+        await flow.intake.accept(stop("t1"))
+        assert await flow.answers(1) == [("t1", texts.STOPPED)]
+        await flow.until(lambda: flow.pool.numbers()["idle"] == 1)
+        assert await flow.ledger.all_ready() == ()
+        await flow.say("go on", "t1")
+        assert await flow.answers(2) == [("t1", texts.STOPPED), ("t1", "well")], "said once"
+
+
+async def test_stop_ends_a_turn_that_waits_for_the_model(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = lambda _: [Fail("api", 529)]
+        await flow.say("hello")
+        assert await flow.answers(1) == [("t1", texts.MODEL_AWAY)]
+        await flow.until(lambda: flow.pool.numbers()["idle"] == 1)
+        assert await flow.intake.stop(ConversationId("t1"))
+        assert (await flow.answers(2))[1] == ("t1", texts.STOPPED)
+        assert not await flow.intake.stop(ConversationId("t1")), "there is nothing any more"
+
+
+async def test_stop_is_heard_between_the_claim_and_the_start_of_a_turn(tmp_path: Path) -> None:
+    claimed, go = asyncio.Event(), asyncio.Event()
+
+    class SlowClaim:
+        """The ledger, whose answer to a claim takes its time."""
+
+        def __init__(self, ledger: Ledger) -> None:
+            self._ledger = ledger
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._ledger, name)
+
+        async def claim(
+            self, conversation: ConversationId, spare: Workspace | None, limits: ClaimLimits
+        ) -> Turn | None:
+            turn = await self._ledger.claim(conversation, spare, limits)
+            claimed.set()
+            await go.wait()
+            return turn
+
+    def slow(ledger: Ledger) -> Ledger:
+        return cast("Ledger", SlowClaim(ledger))
+
+    async with Flow(tmp_path, ledger=slow) as flow:
+        await flow.say("hello")
+        await claimed.wait()
+        await flow.intake.accept(stop("t1"))
+        go.set()
+        assert await flow.answers(1) == [("t1", texts.STOPPED)]
+        assert flow.agents.prompts == []
+        await flow.say("and now?")
+        assert (await flow.answers(2))[1] == ("t1", "ok")

@@ -37,14 +37,14 @@ class Site:
             ledger=ledger,
             about=lambda: {"version": "9", "isolation": "landlock", "uptime_seconds": 1.0},
             refresh=lambda: None,
-            stop_turn=self._stop,
+            stop=self._stop,
             retry=self._retry,
             erase=self._erase,
         )
         self.url = ""
         self.session = ClientSession()
 
-    def _stop(self, conversation: str) -> bool:
+    async def _stop(self, conversation: str) -> bool:
         self.stopped.append(conversation)
         return conversation == "slack:T1:C1/7"
 
