@@ -32,10 +32,14 @@ class Fault:
     times: int | None = 1
     text: str = ""
     """Only requests with this in their last prompt."""
+    tool_results: int | None = None
+    """Only requests with so many results of tools after it."""
 
     def fits(self, entry: Entry) -> bool:
         streams = bool(entry.body.get("stream"))
-        return self.text in entry.ask.prompt and (streams or self.kind in {"status", "hang"})
+        at_hand = self.tool_results in {None, len(entry.ask.results)}
+        asked = at_hand and self.text in entry.ask.prompt
+        return asked and (streams or self.kind in {"status", "hang"})
 
 
 class Faults:
@@ -168,7 +172,7 @@ class Journal:
     """Every request, in the order of arrival; also as JSON lines in a file, if one is given.
 
     The file has two lines a request: one `"kind": "request"` on arrival, and one `"kind": "end"`
-    with `number` and `outcome`. With `bodies` off, bodies are dropped once a request has ended.
+    with `number`, `outcome` and `at`. With `bodies` off, bodies go once a request has ended.
     """
 
     def __init__(self, file: Path | None, *, bodies: bool = True) -> None:
@@ -191,7 +195,7 @@ class Journal:
         if not self._bodies:
             entry.body = {}
         entry.ended.set()
-        self._write({"kind": "end", "number": entry.number, "outcome": outcome})
+        self._write({"kind": "end", "number": entry.number, "outcome": outcome, "at": time.time()})
 
     async def wait_for(
         self, wanted: Callable[[Entry], bool], count: int = 1, seconds: float = 30.0

@@ -110,10 +110,16 @@ class StandInModel:
         return gate
 
     def fail(
-        self, status: int, *, times: int | None = 1, text: str = "", retry_after: int | None = None
+        self,
+        status: int,
+        *,
+        times: int | None = 1,
+        text: str = "",
+        tool_results: int | None = None,
+        retry_after: int | None = None,
     ) -> None:
         """Answer the next `times` requests (all until `clear()` for None) with this status."""
-        self.faults.add(Fault("status", status, retry_after, times, text))
+        self.faults.add(Fault("status", status, retry_after, times, text, tool_results))
 
     def clear(self) -> None:
         """End all faults and gates."""

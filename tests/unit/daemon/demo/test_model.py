@@ -158,6 +158,23 @@ async def test_a_fault_for_a_text_leaves_other_requests_alone(
     assert (await post(http, model, request_body("unlucky")))[0].status == 200
 
 
+async def test_a_fault_may_wait_for_the_result_of_a_tool(
+    model: StandInModel, http: aiohttp.ClientSession
+) -> None:
+    model.fail(529, tool_results=1)
+    asked = 'look [[tool:Bash {"command": "ls"}]]'
+    answer, _ = await post(http, model, request_body(asked))
+    assert answer.status == 200
+    call = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "ls"}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "nothing"}
+    told = (
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    )
+    answer, _ = await post(http, model, request_body(asked, *told))
+    assert answer.status == 529
+
+
 async def test_a_history_with_a_call_that_has_no_result_is_refused(
     model: StandInModel, http: aiohttp.ClientSession
 ) -> None:
@@ -287,6 +304,7 @@ async def test_as_a_process_it_appends_its_journal_to_a_file(
     assert [line["kind"] for line in lines] == ["request", "end"]
     assert lines[0]["texts"] == ["hello"]
     assert lines[1]["outcome"] == "finished"
+    assert lines[0]["at"] <= lines[1]["at"]
 
 
 async def control(http: aiohttp.ClientSession, model: StandInModel, **told: Any) -> dict[str, Any]:
