@@ -35,8 +35,12 @@ bench: setup  ## the benchmark tables, with ratios beside the plain alternative
 	@bash deploy/servers.sh
 	$(PY) -m tests.bench
 
-chaos: setup  ## kill -9 under load, with an independent checker: KILLS=200 MESSAGES=2000 SEED=1
-	$(PY) -m tests.chaos --kills $(or $(KILLS),20) --messages $(or $(MESSAGES),200) --seed $(or $(SEED),1)
+PARTS := $(if $(PART),--part $(PART),--parts 10)
+CHAOS := $(if $(LONG),$(PARTS) --results $(or $(RESULTS),chaos-results),--kills $(or $(KILLS),20) --messages $(or $(MESSAGES),200))
+
+chaos: setup  ## kill -9 under load, with an independent checker: KILLS=200 MESSAGES=2000 SEED=1, or LONG=1 PART=3/10 SEED=1
+	@bash deploy/servers.sh
+	$(PY) -m tests.chaos $(CHAOS) --seed $(or $(SEED),1)
 
 demo: setup  ## the whole daemon with stand-ins: no key, no Slack, no mailbox (ONCE=1, LIVE=1)
 	.venv/bin/postroom demo $(if $(ONCE),--once) $(if $(LIVE),--live)

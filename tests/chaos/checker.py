@@ -4,8 +4,11 @@
 
 It shares no code with the daemon: standard library only, and it reads only what the outside saw.
 `sent.jsonl` is what people wrote, `slack.jsonl` and `model.jsonl` are the stand-ins' journals,
-`mails.jsonl` (where mail took part) what the receiving server got. Each message holds marks that
-stand nowhere else, and its answer repeats them. Prints a JSON object; exit 1: a rule is broken.
+`mails.jsonl` (where mail took part) what the receiving server got, `labels.jsonl` what stands on
+the mails in the mailbox at the end. `stops.jsonl` says when the daemon was told to stop, and when
+it was gone; `again.jsonl` which prompts came to the model although it had answered them. Each
+message holds marks that stand nowhere else, and its answer repeats them. Prints a JSON object;
+exit 1: a rule is broken.
 
 The rules, each with its word in the output:
     lost        a message that was wanted has no answer
@@ -16,11 +19,15 @@ The rules, each with its word in the output:
     merged      the model was given a message in two different companies: its turn was not frozen
     mixed       messages of two conversations in one prompt
     given up    the outside stopped bringing an event: it was never accepted
+    unlabelled  a mail is answered, and the label that its agent put on it is not there
+    asked again the model was asked for an answer that it had given already, and that was kept
+    cut short   told to stop, the daemon left an answer unfinished although it had time
 
 SMTP has no key against duplicates: where a death leaves it unknown whether a mail has arrived, the
-daemon must not send it again, and must tell its operators. A mail that is missing and told of so
-is named and counted as `unclear`, and breaks no rule. Nor does a turn that was in flight at ten
-deaths of the daemon: its thread is told that it is set aside, and it is counted as that.
+daemon must not send it again, and must tell its operators which mail it answers. What is missing
+and told of so is named and counted as `unclear`, and breaks no rule. Nor does a turn that was in
+flight at ten deaths of the daemon: its thread is told that it is set aside, and it is counted as
+that.
 """
 
 from __future__ import annotations
@@ -36,9 +43,11 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+HEAD = re.compile(r"^\[[^\n|]*\|", re.MULTILINE)
 MARK = re.compile(r"mark-\d{5}[a-z]?")
 SET_ASIDE = "have set it aside for the people who run me"
 TOLD_UNCLEAR = re.compile(r"(eff-[0-9a-f]{32}) may or may not have arrived")
+MOST_IN_A_TURN = 20
 NEVER = math.inf
 BOT_CALLS = ("chat.postMessage", "chat.startStream")
 Json = dict[str, Any]
@@ -55,6 +64,7 @@ class Sent:
     at: float
     brought: float
     accepted: float
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,15 @@ class History:
     prompts: list[tuple[str, ...]] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
     given_up: list[str] = field(default_factory=list)
-    told_unclear: set[str] = field(default_factory=set)  # ids of effects, as operators read them
+    # What operators read: the id of an effect, and marks of the mails that it answers.
+    told_unclear: dict[str, set[str]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)  # ids of effects, out of Message-IDs
     unclear: list[str] = field(default_factory=list)  # marks of mails that are missing so
     gave_up_in: Counter[str] = field(default_factory=Counter)  # how often a place was told
     set_aside: list[str] = field(default_factory=list)  # marks that are missing so
+    labels: set[tuple[str, str]] = field(default_factory=set)  # Message-ID, label
+    again: list[str] = field(default_factory=list)  # prompts that had their answer before them
+    cut_short: list[str] = field(default_factory=list)  # requests
     figures: Counter[str] = field(default_factory=Counter)
 
 
@@ -107,7 +121,15 @@ def read(directory: Path) -> History:
     _read_mail(
         [line for line in sent if line.get("mail")], lines(directory / "mails.jsonl"), history
     )
-    _read_model(lines(directory / "model.jsonl"), history)
+    model = lines(directory / "model.jsonl")
+    _read_model(model, history)
+    _read_stops(lines(directory / "stops.jsonl"), model, history)
+    history.again = [" ".join(line["marks"]) for line in lines(directory / "again.jsonl")]
+    history.labels = {
+        (mail["message_id"], label)
+        for mail in lines(directory / "labels.jsonl")
+        for label in mail["labels"]
+    }
     return history
 
 
@@ -122,12 +144,16 @@ def _read_slack_out(slack: list[Json], history: History) -> None:
             posts[key]["text"] = entry["text"]
     for post in posts.values():
         marks = tuple(MARK.findall(post["text"]))
-        if marks:
+        unclear = TOLD_UNCLEAR.search(post["text"])
+        if unclear:
+            history.told_unclear.setdefault(unclear[1], set()).update(marks)
+        if marks and not unclear:
             place = f"{post['channel']} {post['thread_ts']}"
             history.answers.append(Answer(place, post["n"], post["at"], marks))
         else:
-            history.notices[re.sub(r"eff-\w+|turn-\w+", "...", post["text"])[:70]] += 1
-            history.told_unclear.update(TOLD_UNCLEAR.findall(post["text"]))
+            history.notices[
+                re.sub(r"eff-\w+|turn-\w+", "...", post["text"]).partition(". ")[0][:70]
+            ] += 1
             if SET_ASIDE in post["text"]:
                 history.gave_up_in[f"{post['channel']} {post['thread_ts']}"] += 1
     history.figures["posts"] = len(posts)
@@ -182,6 +208,7 @@ def _read_mail(sent: list[Json], mails: list[Json], history: History) -> None:
                 at=line["at"],
                 brought=line["n"],
                 accepted=line["n"] + 0.5,
+                label=line.get("label", ""),
             )
         )
     for mail in mails:
@@ -195,9 +222,36 @@ def _read_mail(sent: list[Json], mails: list[Json], history: History) -> None:
 def _read_model(model: list[Json], history: History) -> None:
     for entry in model:
         if entry["kind"] == "request" and entry["texts"]:
-            marks = tuple(MARK.findall(entry["texts"][-1]))
+            marks = _asked(entry)
             if marks:
                 history.prompts.append(marks)
+
+
+def _asked(request: Json) -> tuple[str, ...]:
+    """The marks of its messages. What the prompt tells of what was said before, as there is no
+    other memory of it, stands before the head of the first.
+    """
+    prompt = request["texts"][-1]
+    head = HEAD.search(prompt)
+    return tuple(MARK.findall(prompt[head.start() :] if head else prompt))
+
+
+def _read_stops(stops: list[Json], model: list[Json], history: History) -> None:
+    """A request that we cut off between SIGTERM and the end, while the drain had time left."""
+    asked = {
+        entry["number"]: " ".join(_asked(entry))
+        for entry in model
+        if entry["kind"] == "request" and entry["texts"]
+    }
+    cut = [entry for entry in model if entry.get("outcome") == "cut by the client"]
+    for stop in stops:
+        in_time = stop["gone"] - stop["told"] < stop["drain"]
+        history.cut_short += [
+            asked[entry["number"]]
+            for entry in cut
+            if in_time and stop["told"] < entry["at"] < stop["gone"] and asked.get(entry["number"])
+        ]
+        history.figures["drains judged"] += in_time
 
 
 # --- judging --------------------------------------------------------------------------------------
@@ -210,14 +264,16 @@ def judge(history: History) -> list[Violation]:
     found += _answers(history)
     found += _order(history)
     found += _companies(history)
+    found += _labels(history)
+    found += [Violation("asked again", marks) for marks in history.again]
+    found += [Violation("cut short", marks) for marks in history.cut_short]
     return found
 
 
 def _unclear(history: History) -> list[str]:
     """The marks of mails that did not arrive, and of whose ending operators were told.
 
-    A notice names an effect and no mail: so there must be a notice for each turn that is missing,
-    else all of them count as lost.
+    A notice names one of the mails of its turn, and stands for all of that turn.
     """
     answered = {mark for answer in history.answers for mark in answer.marks}
     missing = {
@@ -226,14 +282,12 @@ def _unclear(history: History) -> list[str]:
         for mark in sent.marks
         if sent.wanted and sent.mail and mark not in answered
     }
-    turns = {prompt for prompt in history.prompts if missing.intersection(prompt)}
-    silent = history.told_unclear - history.arrived
-    asked = {mark for prompt in turns for mark in prompt}
-    history.figures["mails unclear, arrived"] = len(history.told_unclear - silent)
+    silent = history.told_unclear.keys() - history.arrived
+    named = {mark for effect in silent for mark in history.told_unclear[effect]}
+    turns = [prompt for prompt in history.prompts if named.intersection(prompt)]
+    history.figures["mails unclear, arrived"] = len(history.told_unclear) - len(silent)
     history.figures["mails unclear, missing"] = len(silent)
-    if len(turns) <= len(silent):
-        return sorted(missing & asked)
-    return []
+    return sorted(missing.intersection(mark for prompt in turns for mark in prompt))
 
 
 def _set_aside(history: History) -> list[str]:
@@ -248,8 +302,13 @@ def _set_aside(history: History) -> list[str]:
             if sent.place == place and sent.wanted and mark not in answered
         }
         turns = {prompt for prompt in history.prompts if missing.intersection(prompt)}
-        if len(turns) <= told:
-            found += sorted(missing.intersection(mark for prompt in turns for mark in prompt))
+        if len(turns) > told:
+            continue
+        asked = missing.intersection(mark for prompt in turns for mark in prompt)
+        never = missing - asked  # of turns that were set aside before they came to the model
+        found += sorted(asked)
+        if len(never) <= (told - len(turns)) * MOST_IN_A_TURN:
+            found += sorted(never)
     return found
 
 
@@ -332,12 +391,24 @@ def _companies(history: History) -> list[Violation]:
     return found
 
 
+def _labels(history: History) -> list[Violation]:
+    """A mail's Message-ID is its mark: `sent.jsonl` says which label its agent was to put on."""
+    answered = {mark for answer in history.answers for mark in answer.marks}
+    due = [sent for sent in history.sent if sent.label and answered.issuperset(sent.marks)]
+    history.figures["labels"] = len(due)
+    return [
+        Violation("unlabelled", f"{sent.marks[0]} in {sent.place}")
+        for sent in due
+        if (f"<{sent.marks[0]}@example.com>", sent.label) not in history.labels
+    ]
+
+
 def figures(history: History) -> Json:
     """What the history holds, so that a reader can see how much was checked."""
     wanted = [sent for sent in history.sent if sent.wanted]
     at = {mark: answer.at for answer in history.answers for mark in answer.marks}
-    waits = sorted(at[s.marks[-1]] - s.at for s in wanted if s.marks[-1] in at)
-    told: Json = {
+    waits = sorted(round(at[s.marks[-1]] - s.at, 1) for s in wanted if s.marks[-1] in at)
+    return {
         "messages": len(wanted),
         "not for the bot": len(history.sent) - len(wanted),
         "conversations": len({sent.place for sent in wanted}),
@@ -346,11 +417,8 @@ def figures(history: History) -> Json:
         "unclear": history.unclear,
         "set aside": history.set_aside,
         "notices": dict(history.notices),
+        "answered after, s": waits,
     }
-    if waits:
-        told["answered after, median"] = round(waits[len(waits) // 2], 1)
-        told["answered after, longest"] = round(waits[-1], 1)
-    return told
 
 
 def main(directory: Path) -> int:

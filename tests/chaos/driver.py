@@ -1,10 +1,11 @@
-"""Carries a plan out: people write, the daemon is killed and started, until all is answered."""
+"""Carries a plan out: people write, the daemon ends and is started, until all is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,12 +13,16 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from daemon.demo.controls import Entry
+from daemon.demo.model import StandInModel
 from tests.chaos.plan import Aim, Life, Plan
-from tests.chaos.stage import Stage
+from tests.chaos.stage import API_ERROR, Stage
 
+KILLED = -signal.SIGKILL
 TOO_MANY = 60  # messages in hand: then the next kill comes only after half of them are done
 CATCH_UP_SECONDS = 60.0
 AIM_SECONDS = 15.0
+POINT_SECONDS = 90.0  # a build starts slowly, and the slower on a busy machine
 READY_SECONDS = 60.0
 TELL_EVERY = 10  # kills
 STILL_LOOKS = 8  # half a second apart: what would come twice has its chance to come
@@ -28,19 +33,25 @@ LOG_EVENTS: dict[Aim, str] = {
     "claimed": "turn.claimed",
     "finished": "turn.finished",
     "sent": "delivery.sent",
+    "draining": "daemon.draining",
 }
 
 
 @dataclass
 class Record:
-    """What was done to the daemon. `kills` counts by what they were aimed at and hit."""
+    """What was done to the daemon. `kills` counts by what they were aimed at and hit, and where a
+    build died by itself `points` counts by its point. `fell` are the exit statuses of daemons that
+    ended although nobody had told them to, `stops` those of daemons that were told to.
+    """
 
     kills: Counter[str] = field(default_factory=Counter)
+    points: Counter[str] = field(default_factory=Counter)
+    stops: list[int] = field(default_factory=list)
+    fell: list[int] = field(default_factory=list)
     clis: int = 0
     cuts: int = 0
     catch_ups: int = 0
     seconds: float = 0.0
-    status: int | None = None  # of the last daemon, after SIGTERM
     left: int = 0  # processes that outlived it
 
 
@@ -58,33 +69,33 @@ async def carry_out(
     # What lay in a mailbox before the first start is old mail, and not answered: nobody writes yet.
     await stage.victim.start()
     await stage.victim.until_ready(READY_SECONDS)
+    await stage.victim.stop()
     for number, life in enumerate(plan.lives, 1):
-        if not stage.victim.running:
-            await stage.victim.start()
+        await stage.victim.start(*_build(life))
         if speaking is not None:
             await speaking
         speaking = asyncio.create_task(_speak(stage, life))
         hurting = asyncio.create_task(_hurt(stage, life, record, rng))
         await _catch_up(stage, record)
-        hit = await _aim(stage, life)
-        await stage.victim.kill()
-        record.kills[hit] += 1
-        _unhang(stage)
-        hurting.cancel()
-        await asyncio.wait({hurting})
+        await _end(stage, life, hurting, record)
         if number % TELL_EVERY == 0:
             minutes = (time.monotonic() - began) / 60
-            tell(f"{number} kills in {minutes:.1f} min; {stage.backlog()} answers to come")
-    tell("no more kills; the last daemon answers what is left")
+            tell(f"{number} lives in {minutes:.1f} min; {stage.backlog()} answers to come")
+    tell("the last daemon answers what is left")
     await stage.victim.start()
     if speaking is not None:
         await speaking
     await _settle(stage, quiet)
+    await stage.write_labels()
     children = stage.victim.clis()
-    record.status = await stage.victim.stop()
+    record.stops.append(await stage.stop())
     record.left = sum(child.is_running() for child in children)
     record.seconds = time.monotonic() - began
     return record
+
+
+def _build(life: Life) -> tuple[str, ...]:
+    return () if life.fuse is None else ("--fuse", f"{life.fuse.point}:{life.fuse.passes}")
 
 
 async def _speak(stage: Stage, life: Life) -> None:
@@ -119,26 +130,52 @@ async def _catch_up(stage: Stage, record: Record) -> None:
         return
     record.catch_ups += 1
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while stage.load() > TOO_MANY // 2 and time.monotonic() < deadline:
+    while stage.load() > TOO_MANY // 2 and time.monotonic() < deadline and stage.victim.running:
         await asyncio.sleep(0.2)
+
+
+async def _end(stage: Stage, life: Life, hurting: asyncio.Task[None], record: Record) -> None:
+    """Bring this life to its end, as it is planned or else by a kill; write down which it was."""
+    victim = stage.victim
+    if life.aim == "stop":
+        await asyncio.sleep(life.wait)
+        await victim.until_begun(READY_SECONDS)
+        hurting.cancel()
+        record.stops.append(await stage.stop())
+    else:
+        hit = await _aim(stage, life)
+        if life.aim == "draining" and not victim.running:  # it was quicker than the kill
+            record.stops.append(await victim.kill())
+            await victim.start()
+            hit = "any"
+        status = await victim.kill()
+        record.kills[hit] += 1
+        if life.fuse is not None:
+            record.points[life.fuse.point] += hit == "point"
+        if status != KILLED:
+            record.fell.append(status)
+    _unhang(stage)
+    hurting.cancel()
+    await asyncio.wait({hurting})
 
 
 async def _aim(stage: Stage, life: Life) -> str:
     """Wait for the moment of the kill. Returns what was hit: "any" where the event never came."""
-    if life.aim == "any":
-        await asyncio.sleep(life.wait)
-        return "any"
-    if life.wait:
-        await asyncio.sleep(life.wait)
-    hit = await _event(stage, life.aim)
-    if hit and life.jitter:
+    await asyncio.sleep(life.wait)
+    hit = life.aim == "any" or await _event(stage, life.aim)
+    if hit and life.aim != "any" and life.jitter:
         await asyncio.sleep(life.jitter)
     return life.aim if hit else "any"
 
 
 async def _event(stage: Stage, aim: Aim) -> bool:
+    if aim == "draining":
+        await stage.victim.until_begun(READY_SECONDS)
+        stage.victim.tell_to_stop()
     if aim in LOG_EVENTS:
         return await stage.victim.hear(LOG_EVENTS[aim], AIM_SECONDS)
+    if aim == "point":
+        return await stage.victim.gone(POINT_SECONDS)
     slack, model = stage.slack, stage.model
     with contextlib.suppress(TimeoutError):
         match aim:
@@ -149,15 +186,26 @@ async def _event(stage: Stage, aim: Aim) -> bool:
                 )
             case "delivered" | "mail refused" | "mail taken":
                 await _mail(stage, aim)
-            case "asked" | "answered":
-                count = len(model.journal) + 1
-                request = (await model.requests(count=count, seconds=AIM_SECONDS))[-1]
-                if aim == "answered":
+            case "asked" | "answered" | "model away" | "tool done":
+                if aim == "model away":
+                    model.fail(API_ERROR)
+                request = await _request(model, with_results=aim == "tool done")
+                if aim in ("answered", "model away"):
                     await asyncio.wait_for(request.ended.wait(), AIM_SECONDS)
             case _:
                 await _post(stage, performed=aim == "after post")
         return True
     return False
+
+
+async def _request(model: StandInModel, *, with_results: bool) -> Entry:
+    """The next request to the model, or the next one that tells what a tool came to."""
+    async with asyncio.timeout(AIM_SECONDS):
+        while True:
+            count = len(model.journal) + 1
+            request = (await model.requests(count=count, seconds=AIM_SECONDS))[count - 1]
+            if request.ask.results or not with_results:
+                return request
 
 
 async def _post(stage: Stage, *, performed: bool) -> None:
@@ -185,15 +233,21 @@ async def _mail(stage: Stage, aim: Aim) -> None:
 
 
 def _unhang(stage: Stage) -> None:
-    """A hang that no call met must not meet one of the next life, which nobody would kill."""
+    """What no call met must not meet one of the next life, which is not aimed at it."""
     planned = stage.slack.api.plan.planned
     planned[:] = [one for one in planned if one.fault.answer != "hang"]
+    waiting = stage.model.faults.waiting
+    waiting[:] = [fault for fault in waiting if fault.text]
     if stage.mails is not None:
         stage.mails.sink.hold = ""
 
 
 async def _settle(stage: Stage, quiet: float) -> None:
-    """Until the daemon has nothing left to do, or nothing has moved for `quiet` seconds."""
+    """Until the daemon has nothing left to do, or nothing has moved for `quiet` seconds since it is
+    there.
+    """
+    with contextlib.suppress(TimeoutError):
+        await stage.victim.until_ready(READY_SECONDS)
     if stage.chores:
         await asyncio.wait(stage.chores)
     seen, moved, still = (0, 0, 0), time.monotonic(), 0

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
+from tests.chaos.build import COMMAND as BUILD
 from tests.chaos.mutants import MUTANTS
-from tests.chaos.plan import Aim, Size, make
+from tests.chaos.plan import Fuse, Size
+from tests.chaos.planning import make
 from tests.chaos.run import Outcome, run
 
-LAUNCHER = Path(__file__).with_name("mutants.py")
 KILLS, MESSAGES, LIFE_SECONDS = 12, 90, 4.0
-QUIET_SECONDS = 25.0
+QUIET_SECONDS = 40.0
 
 
 async def hunt(names: Iterable[str], seed: int) -> int:
@@ -38,9 +37,21 @@ async def attempt(
     name: str, seed: int, directory: Path, *, kills: int = KILLS, messages: int = MESSAGES
 ) -> Outcome:
     mutant = MUTANTS[name]
-    aims = cast("tuple[Aim, ...]", mutant.aims)
-    size = Size(kills, messages, LIFE_SECONDS, mail=mutant.mail, later=4.0, aims=aims)
-    command = (sys.executable, "-P", str(LAUNCHER), name)
+    size = Size(
+        kills,
+        messages,
+        life=LIFE_SECONDS,
+        mail=mutant.mail,
+        tools=mutant.tools,
+        away=mutant.away,
+        later=4.0,
+        aims=mutant.aims,
+        fuses=(Fuse(mutant.point, 0),) * kills if mutant.point else (),
+    )
     return await run(
-        make(size, seed), size, directory / "run", command=command, quiet=QUIET_SECONDS
+        make(size, seed),
+        size,
+        directory / "run",
+        command=(*BUILD, "--mutant", name),
+        quiet=QUIET_SECONDS,
     )

@@ -9,6 +9,7 @@ import asyncio
 import email
 import email.policy
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tests.dovecot import BINARY, LMTP, PASSWORD, Dovecot, Postbox
 ADDRESS = "support@example.com"
 AUTHSERV_ID = "mx.example.com"
 
+LABEL = re.compile(r"Triage/([a-z0-9-]+)")  # docs/mail-answers.md
 Hold = Literal["", "refused", "taken"]
 
 
@@ -112,6 +114,19 @@ class Mails:
 
     def environ(self) -> dict[str, str]:
         return {"IMAP_PASSWORD": PASSWORD, "SSL_CERT_FILE": str(self.dovecot.cafile)}
+
+    def write_labels(self, file: Path) -> None:
+        """One line a mail in the mailbox: its Message-ID, and the labels that it bears."""
+        with self.box.reader() as reader, file.open("w") as lines:
+            reader.select("INBOX", readonly=True)
+            for uid in reader.uid("SEARCH", "ALL")[1][0].split():
+                _, found = reader.uid("FETCH", uid, "(FLAGS BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])")
+                flags, header = found[0]
+                line = {
+                    "message_id": str(email.message_from_bytes(header)["Message-ID"]).strip(),
+                    "labels": LABEL.findall(flags.decode()),
+                }
+                lines.write(json.dumps(line) + "\n")
 
     async def deliver(self, mail: EmailMessage) -> None:
         await self.box.delivered(mail, sender=str(mail["From"]))

@@ -1,44 +1,64 @@
 """Daemons with one rule broken, which the checker must catch: the proof that it can fail.
 
-    python -P mutants.py NAME run -c FILE     is `postroom run -c FILE`, with NAME's rule broken
-
-Each replaces one function and says which words of the checker's it has to earn.
+Each replaces one function in the test-only build (build.py), and says which of the checker's words
+it has to earn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any
 
 from slack_bolt.response import BoltResponse
 
 from connectors.imap.connector import ImapConnector
 from connectors.slack.connector import SlackConnector
-from daemon.cli import main
+from daemon import recovery
+from daemon.agents.transcript import _Behind
+from daemon.app import Daemon
 from daemon.delivery import Delivery
+from daemon.endings import Endings
 from daemon.intake import LedgerIntake
-from daemon.ledger import intake, turns
+from daemon.ledger import intake, outbox, turns
 from daemon.ledger.sqlite import SqliteLedger
-from daemon.model import Cursor, Effect, Inbound, Registered, Sent, Sighting, Turn, TurnId
-from daemon.ports import ClaimLimits, Ending
+from daemon.model import (
+    ConversationId,
+    Cursor,
+    Effect,
+    Inbound,
+    ReadyConversation,
+    Registered,
+    Sent,
+    Sighting,
+    Turn,
+    TurnId,
+)
+from daemon.pool import Place, Pool, Seat
+from daemon.ports import ClaimLimits, Ending, PromptFate
+from tests.chaos.plan import Aim
 
 GAP_SECONDS = 0.2  # how long the broken daemon is open to a kill
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`earns`: at least one of these must be found. `aims`: the kills that lay it open."""
+    """`earns`: at least one of these must be found. The others say what lays it open: `aims` are
+    the ends of its lives, or else the `point` at which each of them ends; the shares as in Size.
+    """
 
     breaks: str
     apply: Callable[[], None]
     earns: frozenset[str]
-    aims: tuple[str, ...]
+    aims: tuple[Aim, ...] = ()
+    point: str = ""
     mail: int = 0
+    tools: float = 0.08
+    away: float = 0.0
 
 
 def acknowledge_first() -> None:
@@ -126,6 +146,116 @@ def believe_that_no_mail_arrived() -> None:
     ImapConnector.find = absent  # type: ignore[method-assign]
 
 
+def mark_before_sending() -> None:
+    async def marked(self: Delivery, effect: Effect) -> None:
+        await self._ledger.mark_sent(effect.id, "it will be")
+
+        async def sending() -> None:
+            return None
+
+        await self._connector.deliver(effect, sending)
+
+    Delivery._carry_out = marked  # type: ignore[method-assign]
+
+
+def stop_without_a_drain() -> None:
+    async def at_once(self: Daemon, *, seconds: float) -> None:
+        await self.supervisor.stop(*self.services())
+
+    Daemon.stop = at_once  # type: ignore[method-assign]
+
+
+def let_turns_overlap() -> None:
+    """Neither the ledger nor the pool knows of a turn that runs; each gets a process of its own."""
+    unaware, claim = _unaware(turns.ready), _unaware(turns.claim)
+    offer = Pool.offer
+
+    def beside(
+        connection: sqlite3.Connection, id_: ConversationId, *arguments: Any, **named: Any
+    ) -> Turn | None:
+        connection.execute("drop index if exists turn_one")
+        connection.execute(
+            "update conversation set workspace = null where id = ?1 and exists "
+            "(select 1 from turn where conversation = ?1 and state = 'running')",
+            (id_,),
+        )
+        turn: Turn | None = claim(connection, id_, *arguments, **named)
+        return turn
+
+    def another_seat(self: Pool, ready: ReadyConversation) -> Seat | None:
+        slot = self._slots.get(ready.id)
+        if slot is not None and slot.place is Place.BUSY and self.open:
+            unbounded = self._add_slot(ready.id)
+            return Seat(ready.id, unbounded, self._agents.new_workspace(), created=True)
+        return offer(self, ready)
+
+    turns.ready, turns.claim = unaware, beside
+    Pool.offer = another_seat  # type: ignore[method-assign]
+
+
+def _unaware(function: Any) -> Any:
+    """The same function, to which only queued turns are active."""
+    named = {**vars(turns), "_ACTIVE": "state = 'queued'"}
+    copy = FunctionType(function.__code__, named, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+def keep_the_uuid_after_a_tool() -> None:
+    next_step = recovery.next_step
+
+    def same(fate: PromptFate) -> recovery.Step:
+        worked = fate.tools_done or fate.tools_open
+        return recovery.Resend() if worked and fate.answer is None else next_step(fate)
+
+    recovery.next_step = same
+
+
+def keep_the_uuid_after_an_api_error() -> None:
+    put_back, next_step = Endings._put_back, recovery.next_step
+
+    async def unsent(self: Endings, turn: Turn, *arguments: Any, **named: Any) -> None:
+        await put_back(self, replace(turn, resend=True), *arguments, **{**named, "sent": False})
+
+    def same(fate: PromptFate) -> recovery.Step:
+        bare = not (fate.tools_done or fate.tools_open)
+        return recovery.Resend() if bare and fate.answer is None else next_step(fate)
+
+    Endings._put_back = unsent  # type: ignore[method-assign]
+    recovery.next_step = same
+
+
+def harvest_the_error() -> None:
+    take = _Behind._take_assistant
+
+    def believing(self: _Behind, entry: dict[str, Any], message: dict[str, Any]) -> None:
+        take(self, {**entry, "isApiErrorMessage": False}, {**message, "model": "a model"})
+
+    _Behind._take_assistant = believing  # type: ignore[method-assign]
+
+
+def leave_the_harvest() -> None:
+    next_step = recovery.next_step
+
+    def anew(fate: PromptFate) -> recovery.Step:
+        step = next_step(fate)
+        answered = isinstance(step, recovery.Harvest)
+        return recovery.NewAttempt(fate.tools_done) if answered else step
+
+    recovery.next_step = anew
+
+
+def drop_what_was_staged() -> None:
+    carry_over = outbox.carry_over
+
+    def none(
+        connection: sqlite3.Connection, turn: TurnId, attempt: int, tools_done: frozenset[str]
+    ) -> None:
+        carry_over(connection, turn, attempt, frozenset())
+
+    outbox.carry_over = none
+
+
 MUTANTS = {
     "ack-first": Mutant(
         "Slack is acknowledged before the row is written",
@@ -177,9 +307,59 @@ MUTANTS = {
         ("mail taken",),
         mail=40,
     ),
+    "mark-first": Mutant(
+        "an effect is marked as sent before it is",
+        mark_before_sending,
+        frozenset({"lost"}),
+        ("before post",),
+    ),
+    "no-drain": Mutant(
+        "told to stop, it ends at once",
+        stop_without_a_drain,
+        frozenset({"cut short"}),
+        ("stop",),
+        tools=0.5,
+    ),
+    "no-lock": Mutant(
+        "two turns of a conversation run at the same time",
+        let_turns_overlap,
+        frozenset({"disorder"}),
+        ("finished",),
+        tools=0.5,
+    ),
+    "same-uuid-tool": Mutant(
+        "a turn that was cut off after a tool keeps its uuid",
+        keep_the_uuid_after_a_tool,
+        frozenset({"lost"}),
+        ("tool done",),
+        tools=0.4,
+    ),
+    "same-uuid-error": Mutant(
+        "a turn that ended with an API error keeps its uuid",
+        keep_the_uuid_after_an_api_error,
+        frozenset({"lost"}),
+        ("any",),
+        away=0.2,
+    ),
+    "harvest-error": Mutant(
+        "the CLI's words on an API error are taken for the answer",
+        harvest_the_error,
+        frozenset({"lost"}),
+        point="model refused",
+        away=0.3,
+    ),
+    "no-harvest": Mutant(
+        "an answer that is there is asked for again",
+        leave_the_harvest,
+        frozenset({"asked again"}),
+        point="answered",
+    ),
+    "drop-staged": Mutant(
+        "what a tool has staged is dropped with the attempt that was cut off",
+        drop_what_was_staged,
+        frozenset({"unlabelled"}),
+        ("tool done",),
+        mail=40,
+        tools=0.6,
+    ),
 }
-
-
-if __name__ == "__main__":
-    MUTANTS[sys.argv.pop(1)].apply()
-    main()

@@ -1,66 +1,74 @@
-"""The summary of a run, as a table on the terminal."""
+"""A summary as a table on the terminal: of one run, or of several that were added up."""
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.plan import Size
-from tests.chaos.run import Outcome
+from tests.bench.rows import quantile
+from tests.chaos.summary import Summary
 
-RULES = ("lost", "twice", "disorder", "misplaced", "unasked", "merged", "mixed", "given up")
+RULES = (
+    "lost", "twice", "disorder", "misplaced", "unasked", "merged", "mixed", "given up",
+    "unlabelled", "asked again", "cut short",
+)  # fmt: skip
 SHOWN = 20
 
 
-def show(outcome: Outcome, size: Size, seed: int) -> None:
+def show(
+    summary: Summary, violations: Sequence[tuple[str, str]] = (), kept_in: object = None
+) -> None:
     console = Console(highlight=False)
-    table = Table(title=f"kill -9 under load, seed {seed}", show_header=False, min_width=70)
-    for name, value in rows(outcome, size):
-        table.add_row(name, value)
-    console.print(table)
-    for rule, what in outcome.violations[:SHOWN]:
+    print_table(console, "kill -9 under load", rows(summary))
+    for rule, what in violations[:SHOWN]:
         console.print(f"[red]{rule}[/red]: {what}", soft_wrap=True)
-    console.print(f"kept in {outcome.directory}", soft_wrap=True)
+    if kept_in is not None:
+        console.print(f"kept in {kept_in}", soft_wrap=True)
 
 
-def rows(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
-    record, figures = outcome.record, dict(outcome.figures)
-    notices, unclear = figures.pop("notices"), figures.pop("unclear")
-    set_aside = figures.pop("set aside")
-    broken = Counter(rule for rule, _ in outcome.violations)
-    ready = sorted(outcome.ready_after) or [0.0]
+def print_table(console: Console, title: str, lines: Iterable[tuple[str, ...]]) -> None:
+    table = Table(title=title, show_header=False, min_width=70)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+
+
+def rows(summary: Summary) -> list[tuple[str, str]]:
+    kills, found = summary.kills, summary.looked_up
     return [
-        ("kills of the daemon", f"{record.kills.total()} of {size.kills}: {_each(record.kills)}"),
-        ("kills of a CLI, cuts of the sockets", f"{record.clis}, {record.cuts}"),
-        ("minutes; waits for a backlog", f"{record.seconds / 60:.1f}; {record.catch_ups}"),
-        (
-            "start to connected, s",
-            f"median {statistics.median(ready):.2f}, longest {ready[-1]:.2f}",
-        ),
-        *((name, str(value)) for name, value in figures.items()),
-        ("turns cut off, by what became of them", _each(outcome.recovered)),
-        (
-            "deliveries looked up",
-            f"{_logged(outcome, 'found')} found, {_logged(outcome, 'absent')} sent again",
-        ),
-        ("the daemon's own sentences", _each(notices)),
-        ("answers by mail, unclear and missing", ", ".join(unclear) or "none"),
-        ("set aside after ten deaths, and told", ", ".join(set_aside) or "none"),
-        (
-            "ledger; last exit; processes left",
-            f"{outcome.integrity}; {record.status}; {record.left}",
-        ),
-        *((rule.upper(), str(broken[rule])) for rule in RULES),
+        ("runs", "; ".join(summary.runs)),
+        ("commit", ", ".join(summary.commits)),
+        ("kills of the daemon", f"{kills.total()} of {summary.planned_kills}: {_each(kills)}"),
+        ("stopped by SIGTERM, and drained", str(summary.stops)),
+        ("kills of a CLI, cuts of the sockets", f"{summary.clis}, {summary.cuts}"),
+        ("minutes; waits for a backlog", f"{summary.seconds / 60:.1f}; {summary.catch_ups}"),
+        ("start to connected, s", _times(summary.connected, summary.starts)),
+        ("start to /readyz, s", _times(summary.ready, summary.starts)),
+        *((name, str(number)) for name, number in summary.figures.items()),
+        ("answered after, s", _times(summary.answered, summary.figures["messages"])),
+        ("turns cut off, by what became of them", _each(summary.recovered)),
+        ("deliveries looked up", f"{found['found']} found, {found['absent']} sent again"),
+        ("the daemon's own sentences", _each(summary.notices)),
+        ("answers by mail, unclear and missing", ", ".join(summary.unclear) or "none"),
+        ("set aside after ten deaths, and told", ", ".join(summary.set_aside) or "none"),
+        ("exits, ledger, processes left", "; ".join(summary.wrong) or "all as they should be"),
+        *((rule.upper(), str(summary.broken[rule])) for rule in RULES),
     ]
 
 
-def _logged(outcome: Outcome, what: str) -> int:
-    return outcome.logged.get(f"delivery.{what}", 0)
+def _times(samples: Sequence[float], of: int) -> str:
+    """A nearest figure each; how many there are beside how many there could be."""
+    if not samples:
+        return f"none of {of}"
+    return (
+        f"p50 {quantile(samples, 50):.2f}, p95 {quantile(samples, 95):.2f}, "
+        f"longest {max(samples):.2f} ({len(samples)} of {of})"
+    )
 
 
-def _each(counted: Counter[str] | dict[str, int]) -> str:
-    ordered = sorted(counted.items(), key=lambda item: -item[1])
+def _each(counted: Mapping[str, int]) -> str:
+    ordered = Counter(counted).most_common()
     return ", ".join(f"{name} {number}" for name, number in ordered) or "none"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,20 @@ CHECKER = Path(__file__).with_name("checker.py")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`violations` are the checker's: (rule, what). `integrity` is SQLite's word on the ledger."""
+    """`violations` are the checker's: (rule, what). `wrong` is what only we can see: exit statuses,
+    SQLite's word on the ledger, processes left.
+    """
 
     directory: Path
     record: Record
     figures: dict[str, Any]
     violations: tuple[tuple[str, str], ...]
-    integrity: str
+    wrong: tuple[str, ...]
     logged: dict[str, int]
     recovered: dict[str, int]
+    starts: int
+    connected_after: tuple[float, ...]
     ready_after: tuple[float, ...]
-
-    @property
-    def clean(self) -> bool:
-        sound = self.integrity == "ok" and self.record.status == 0 and self.record.left == 0
-        return sound and not self.violations
 
 
 async def run(
@@ -51,19 +50,33 @@ async def run(
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     async with on_stage(directory, size, plan.seed, command) as stage:
         record = await carry_out(plan, stage, quiet=quiet, tell=tell)
-        logged, recovered = dict(stage.victim.counts), dict(stage.victim.recovered)
-        ready_after = tuple(stage.victim.ready_after)
+        victim = stage.victim
     told = await check(directory)
+    integrity = str(read_ledger(directory / "data", "pragma integrity_check"))
     return Outcome(
         directory=directory,
         record=record,
         figures=told["figures"],
         violations=tuple((rule, what) for rule, what in told["violations"]),
-        integrity=str(read_ledger(directory / "data", "pragma integrity_check")),
-        logged=logged,
-        recovered=recovered,
-        ready_after=ready_after,
+        wrong=tuple(_wrong(record, integrity)),
+        logged=dict(victim.counts),
+        recovered=dict(victim.recovered),
+        starts=victim.starts,
+        connected_after=tuple(victim.connected_after),
+        ready_after=tuple(victim.ready_after),
     )
+
+
+def _wrong(record: Record, integrity: str) -> Iterator[str]:
+    for status in record.fell:
+        yield f"ended by itself with {status}"
+    for status in record.stops:
+        if status != 0:
+            yield f"stopped with {status}"
+    if record.left:
+        yield f"{record.left} processes left"
+    if integrity != "ok":
+        yield f"the ledger: {integrity}"
 
 
 async def check(directory: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from daemon.demo.model import StandInModel
 from daemon.demo.process import free_port, write_config
-from daemon.demo.script import directed
+from daemon.demo.script import Reply, directed, read_ask
 from daemon.demo.slack import Delivering, Said, StandInSlack
 from daemon.demo.slack.workspace import Channel, Person
 from tests.chaos.mails import Mails, letter, mail_on_stage
@@ -35,12 +35,41 @@ LOAD = (
 )
 OUTBOX = "select count(*) from outbox where state in ('staged', 'pending', 'sending')"
 MARK = re.compile(r"mark-\d{5}[a-z]?")
+DRAIN_SECONDS = 20.0
+API_ERROR = 403  # the CLI tries none of these again: the turn ends with it at once
 # As Slack's, but quicker: a run is not to wait a minute for each event that a death left unacked.
 DELIVERING = Delivering(
     ack_timeout=1.0,
     retry_delays=(0.0, 2.0, 4.0, *(8.0,) * 100),
     hold_unconnected=True,
 )
+
+
+class Witness:
+    """The script of the model: it does as it is told, and writes down each prompt that comes again
+    although its answer stands before it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, body: Mapping[str, Any]) -> Reply:
+        asked = MARK.findall(read_ask(body).prompt)
+        if asked and set(asked) & set(MARK.findall(_said(body))):
+            with self._file.open("a") as file:
+                file.write(json.dumps({"marks": asked}) + "\n")
+        return directed(body)
+
+
+def _said(body: Mapping[str, Any]) -> str:
+    """All that the model has answered in this conversation, as the request tells it."""
+    said: list[str] = []
+    for message in body.get("messages") or ():
+        content = message.get("content")
+        if message.get("role") == "assistant":
+            blocks = content if isinstance(content, list) else [{"text": content}]
+            said += [str(block.get("text", "")) for block in blocks]
+    return "\n".join(said)
 
 
 @dataclass
@@ -63,7 +92,8 @@ class Stage:
     def backlog(self) -> int:
         """How many messages wait for their answer, by what people see."""
         for entry in self.slack.journal.entries[self._posts :]:
-            if entry["kind"] == "post" and entry["by"] == "chat.postMessage":
+            answers = entry["kind"] == "post" and entry["by"] == "chat.postMessage"
+            if answers and entry["channel"] != OPERATORS:
                 self.waiting.difference_update(MARK.findall(entry["text"]))
         self._posts = len(self.slack.journal.entries)
         if self.mails is not None:
@@ -86,12 +116,30 @@ class Stage:
         """The same with all that the outbox still holds: how much the daemon has to do."""
         return self.load() + int(read_ledger(self.root / "data", OUTBOX))
 
+    async def stop(self) -> int:
+        """Stop the daemon with SIGTERM; its exit status. When it was told and when it was gone is
+        written down, as its drain is judged by that.
+        """
+        told = time.time()
+        status = await self.victim.stop()
+        line = {"told": told, "gone": time.time(), "drain": DRAIN_SECONDS, "status": status}
+        with (self.root / "stops.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        return status
+
+    async def write_labels(self) -> None:
+        """What stands on the mails in the mailbox now, for the checker."""
+        if self.mails is not None:
+            await asyncio.to_thread(self.mails.write_labels, self.root / "labels.jsonl")
+
     # --- what people do
 
     async def speak(self, say: Say) -> None:
         """Say it, with what goes wrong around it."""
         if say.wanted:
             self.waiting.update(say.marks)
+        if say.trouble == "model away":
+            self.model.fail(API_ERROR, text=say.marks[0], tool_results=1 if say.tool else None)
         if say.talk.place == "mail":
             await self._write(say)
         else:
@@ -173,6 +221,7 @@ class Stage:
             "at": time.time(),
             "marks": say.marks,
             "wanted": say.wanted,
+            "label": say.label,
             "trouble": say.trouble,
             **where,
         }
@@ -204,7 +253,9 @@ async def on_stage(
     """The stand-ins in this process, which nobody kills; the daemon is not started yet."""
     (root / "home").mkdir(parents=True)
     slack = StandInSlack(journal=root / "slack.jsonl", delivering=DELIVERING, seed=seed)
-    model = StandInModel(directed, api_key=KEY, journal_file=root / "model.jsonl", bodies=False)
+    model = StandInModel(
+        Witness(root / "again.jsonl"), api_key=KEY, journal_file=root / "model.jsonl", bodies=False
+    )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(slack)
         await stack.enter_async_context(model)
@@ -231,8 +282,8 @@ def _victim(
     mails: Mails | None,
     command: tuple[str, ...],
 ) -> Victim:
-    config = root / "postroom.toml"
-    write_config(config, _tables(root, slack, model, mails))
+    config, port = root / "postroom.toml", free_port()
+    write_config(config, _tables(root, port, slack, model, mails))
     environ = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(root / "home"),
@@ -244,10 +295,12 @@ def _victim(
         **(mails.environ() if mails else {}),
     }
     return Victim(
-        (*command, "run", "-c", str(config)),
+        command,
+        ("run", "-c", str(config)),
         log=root / "daemon.log",
         environ=environ,
         cwd=root,
+        port=port,
         connectors=2 if mails else 1,
     )
 
@@ -275,14 +328,15 @@ def _furnish(slack: StandInSlack, size: Size) -> None:
 
 
 def _tables(
-    root: Path, slack: StandInSlack, model: StandInModel, mails: Mails | None
+    root: Path, port: int, slack: StandInSlack, model: StandInModel, mails: Mails | None
 ) -> Mapping[str, Mapping[str, Any]]:
     support = {"connectors.support": mails.table()} if mails else {}
     return {
         "daemon": {
             "data_dir": str(root / "data"),
-            "listen": f"127.0.0.1:{free_port()}",
+            "listen": f"127.0.0.1:{port}",
             "notify": [f"slack:{OPERATORS}"],
+            "drain_seconds": DRAIN_SECONDS,
             "log_format": "json",
         },
         "agent": {"api_url": model.url, "model": "claude-sonnet-5"},

@@ -26,6 +26,9 @@ class Journals:
     sent: list[Json] = field(default_factory=list)
     model: list[Json] = field(default_factory=list)
     mails: list[Json] = field(default_factory=list)
+    labels: list[Json] = field(default_factory=list)
+    stops: list[Json] = field(default_factory=list)
+    again: list[Json] = field(default_factory=list)
 
     def write(self, kind: str, **facts: Any) -> None:
         number = len(self.slack) + 1
@@ -56,28 +59,41 @@ class Journals:
         self.bring(mark)
         self.acknowledge(mark)
 
-    def ask(self, *marks: str) -> None:
-        texts = ["an earlier attempt", f"[slack | somebody]\n{' '.join(marks)}"]
-        self.model.append({"kind": "request", "texts": texts})
+    def ask(self, *marks: str, said_before: str = "") -> None:
+        texts = ["an earlier attempt", f"{said_before}[slack | somebody]\n{' '.join(marks)}"]
+        number = len(self.model) + 1
+        self.model.append({"kind": "request", "number": number, "texts": texts})
+
+    def cut_off(self, at: float) -> None:
+        """The request that came last."""
+        outcome = {"number": len(self.model), "outcome": "cut by the client", "at": at}
+        self.model.append({"kind": "end", **outcome})
+
+    def stop(self, *, told: float, gone: float) -> None:
+        self.stops.append({"told": told, "gone": gone, "drain": 20.0, "status": 0})
 
     def answer(self, *marks: str, thread: str = "1.0") -> None:
         where = {"channel": "C1", "ts": f"answer-{len(self.slack)}", "thread_ts": thread}
         self.write("post", by="chat.postMessage", text=" ".join(marks), **where)
 
-    def write_mail(self, mark: str) -> None:
+    def write_mail(self, mark: str, label: str = "") -> None:
         line = {"n": len(self.sent), "at": 0.0, "marks": [mark], "thread": "<root@x>"}
-        self.sent.append({**line, "mail": True, "wanted": True})
+        self.sent.append({**line, "mail": True, "wanted": True, "label": label})
+
+    def label(self, mark: str, *labels: str) -> None:
+        self.labels.append({"message_id": f"<{mark}@example.com>", "labels": labels})
 
     def mail(self, *marks: str, effect: str = "0" * 32) -> None:
         line = {"n": len(self.mails), "at": 1.0, "text": " ".join(marks)}
         threaded = {"message_id": f"<eff-{effect}@example.com>", "references": ["<root@x>"]}
         self.mails.append({**line, **threaded})
 
-    def tell_unclear(self, effect: str) -> None:
-        self.answer(f"eff-{effect} may or may not have arrived; it is not sent again", thread="")
+    def tell_unclear(self, effect: str, mark: str) -> None:
+        told = f"eff-{effect} may or may not have arrived; it is not sent again."
+        self.answer(f"{told} It is the answer on the mail `{mark}@example.com`.", thread="")
 
     def rules_broken(self) -> set[str]:
-        for name in ("slack", "sent", "model", "mails"):
+        for name in ("slack", "sent", "model", "mails", "labels", "stops", "again"):
             lines = "".join(json.dumps(line) + "\n" for line in getattr(self, name))
             (self.directory / f"{name}.jsonl").write_text(lines)
         done = subprocess.run(
@@ -232,8 +248,9 @@ def test_mails_are_answered_in_the_order_of_the_mailbox(journals: Journals) -> N
 
 def test_a_missing_answer_by_mail_that_people_were_told_of_is_not_lost(journals: Journals) -> None:
     journals.write_mail(ONE)
-    journals.ask(ONE)
-    journals.tell_unclear("a" * 32)
+    journals.write_mail(TWO)
+    journals.ask(ONE, TWO)
+    journals.tell_unclear("a" * 32, TWO)
     assert journals.rules_broken() == set()
 
 
@@ -243,7 +260,16 @@ def test_a_notice_of_a_mail_that_has_arrived_excuses_no_other(journals: Journals
     journals.mail(ONE, effect="a" * 32)
     journals.write_mail(TWO)
     journals.ask(TWO)
-    journals.tell_unclear("a" * 32)
+    journals.tell_unclear("a" * 32, ONE)
+    assert journals.rules_broken() == {"lost"}
+
+
+def test_a_notice_of_a_mail_that_is_missing_excuses_no_other(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.ask(ONE)
+    journals.write_mail(TWO)
+    journals.ask(TWO)
+    journals.tell_unclear("a" * 32, ONE)
     assert journals.rules_broken() == {"lost"}
 
 
@@ -263,6 +289,61 @@ def test_one_notice_in_a_thread_excuses_one_turn(journals: Journals) -> None:
         journals.ask(mark)
     journals.answer(GAVE_UP)
     assert journals.rules_broken() == {"lost"}
+
+
+def test_a_turn_that_was_set_aside_before_the_model_was_asked_is_not_lost(
+    journals: Journals,
+) -> None:
+    journals.accept(ONE)
+    journals.answer(GAVE_UP)
+    journals.accept(TWO)
+    journals.ask(TWO, said_before=f"This is what was said before:\n\nSomebody: {ONE}\n\n")
+    journals.ask(TWO)
+    journals.answer(TWO)
+    assert journals.rules_broken() == set()
+
+
+def test_a_label_that_stands_on_its_mail_breaks_no_rule(journals: Journals) -> None:
+    journals.write_mail(ONE, label="seen-00001")
+    journals.mail(ONE)
+    journals.label(ONE, "urgent", "seen-00001")
+    assert journals.rules_broken() == set()
+
+
+def test_a_label_that_is_not_on_its_mail_is_seen(journals: Journals) -> None:
+    journals.write_mail(ONE, label="seen-00001")
+    journals.mail(ONE)
+    journals.label(ONE)
+    journals.label(TWO, "seen-00001")
+    assert journals.rules_broken() == {"unlabelled"}
+
+
+def test_an_answer_that_was_asked_for_again_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.answer(ONE)
+    journals.again.append({"marks": [ONE]})
+    assert journals.rules_broken() == {"asked again"}
+
+
+def test_an_answer_that_a_stop_cut_short_is_seen(journals: Journals) -> None:
+    journals.accept(ONE)
+    journals.ask(ONE)
+    journals.cut_off(at=11.0)
+    journals.stop(told=10.0, gone=12.0)
+    journals.answer(ONE)
+    assert journals.rules_broken() == {"cut short"}
+
+
+@pytest.mark.parametrize(("told", "gone"), [(10.0, 31.0), (12.0, 13.0)])
+def test_what_a_drain_had_no_time_for_or_was_cut_off_before_it_is_no_fault_of_the_stop(
+    journals: Journals, told: float, gone: float
+) -> None:
+    journals.accept(ONE)
+    journals.ask(ONE)
+    journals.cut_off(at=11.0)
+    journals.stop(told=told, gone=gone)
+    journals.answer(ONE)
+    assert journals.rules_broken() == set()
 
 
 def test_the_checker_imports_nothing_but_the_standard_library() -> None:
