@@ -50,6 +50,7 @@ from daemon.model import (
 )
 from daemon.plugin import Surroundings
 from daemon.ports import Intake
+from daemon.retries import patiently
 
 log = structlog.get_logger()
 
@@ -152,16 +153,12 @@ class SlackConnector:
 
     async def _introduce_ourselves(self) -> None:
         """auth.test until it answers; keep what it says. Raises AuthenticationFailed."""
-        bot, failures = None, 0
-        while bot is None:
-            try:
-                bot = await identity.ask(self._web)
-            except Unavailable as error:
-                failures += 1
-                self._detail = f"auth.test: {error}"
-                log.warning("bot.not_identified", connector=self.name, reason=str(error))
-                wait = min(0.5 * 2**failures, 30.0)
-                await self._clock.sleep(max(error.retry_after, wait))
+
+        def failed(error: BaseException, _tries: int) -> None:
+            self._detail = f"auth.test: {error}"
+            log.warning("bot.not_identified", connector=self.name, reason=str(error))
+
+        bot: Bot = await patiently(self._clock, longest=30.0, heard=failed)(identity.ask, self._web)
         self._we_are(bot)
         await asyncio.to_thread(identity.save, self._kept, self._table.bot_token.reveal(), bot)
 

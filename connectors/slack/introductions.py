@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
 
 from connectors.slack.people import People
 from connectors.slack.web import Refused
@@ -15,12 +13,13 @@ from daemon.clock import Clock
 from daemon.errors import LedgerError, Unavailable
 from daemon.model import Identity
 from daemon.ports import Intake
+from daemon.retries import patiently
 
 log = structlog.get_logger()
 
 REFUSED_SECONDS = 300.0  # users.info itself refused: somebody has to mend the app's scopes
+LONGEST_WAIT_SECONDS = 60.0
 AT_ONCE = 8
-_exponential = wait_random_exponential(multiplier=0.5, max=60)
 
 
 class Introductions:
@@ -63,14 +62,14 @@ class Introductions:
 
     async def _introduce(self, intake: Intake, sender: str) -> None:
         """Tell who somebody is, however long it takes: their messages wait, none is lost."""
-        patiently = AsyncRetrying(
-            retry=retry_if_exception_type((Unavailable, LedgerError, Refused)),
-            wait=self._pause,
-            sleep=self._clock.sleep,
-            reraise=True,
+        retried = patiently(
+            self._clock,
+            longest=LONGEST_WAIT_SECONDS,
+            heard=self._failed,
+            over=(Unavailable, LedgerError, Refused),
         )
         try:
-            identity: Identity = await patiently(self._tell, intake, sender)
+            identity: Identity = await retried(self._tell, intake, sender)
             self.trouble = ""
             await self._introduced(identity)
         finally:
@@ -82,12 +81,9 @@ class Introductions:
         await intake.identify(self._name, identity)
         return identity
 
-    def _pause(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        log.warning("sender.not_identified", reason=str(error), attempt=state.attempt_number)
+    def _failed(self, error: BaseException, tries: int) -> float | None:
+        log.warning("sender.not_identified", reason=str(error), attempt=tries)
         if isinstance(error, Refused):
             self.trouble = f"users.info: {error}"
             return REFUSED_SECONDS
-        if isinstance(error, Unavailable) and error.retry_after:
-            return error.retry_after
-        return float(_exponential(state))
+        return None
