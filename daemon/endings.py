@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from daemon import recovery, texts
 from daemon.clock import Clock
 from daemon.metrics import Metrics
-from daemon.model import Answer, NewEffect, Turn, TurnState, prompt_uuid
+from daemon.model import Answer, NewEffect, Priority, Turn, TurnState, prompt_uuid
 from daemon.ports import Agents, Connector, Ending, Ledger
 
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
 DAY_SECONDS = 24 * 3600
 DAILY = "budget: daily"  # why a turn was put back until the next day
+LATE_SECONDS = 600.0  # heard so long after it was written, a chat message's answer says so
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 5.0, 600.0
 
 
@@ -53,7 +54,8 @@ class Endings:
         """The agent's answer leaves; its staged effects with it."""
         await asyncio.to_thread(self._agents.sync, turn.workspace)
         if text.strip():
-            effects = await self.compose(turn, text, "answer", final=True)
+            said = "\n\n".join(filter(None, (_how_late(turn), text)))
+            effects = await self.compose(turn, said, "answer", final=True)
         else:
             effects = await self.compose(turn, texts.NO_TEXT, "answer")
         return await self._end(
@@ -183,3 +185,17 @@ class Endings:
         await self._ledger.end_turn(turn.id, ending)
         self._wake_delivery(turn.connector)
         return ending.state.value
+
+
+def _how_late(turn: Turn) -> str:
+    """What an answer says first where a message was heard long after it was written: an outage lay
+    between. Not in mail: it carries its own dates, and takes its time.
+    """
+    if turn.messages[0].message.priority is not Priority.CHAT:
+        return ""
+    late = max(stored.registered_at - stored.message.sent_at for stored in turn.messages)
+    if late <= LATE_SECONDS:
+        return ""
+    hours = late >= 2 * 3600
+    told = f"{late / 3600:.0f} hours" if hours else f"{late / 60:.0f} minutes"
+    return texts.LATE.format(late=told)

@@ -177,6 +177,11 @@ class LedgerIntake:
     async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
         return await self._ledger.knows(connector, outside_ids)
 
+    async def active_conversations(
+        self, connector: str, since: float, limit: int
+    ) -> tuple[ConversationId, ...]:
+        return await self._ledger.active_conversations(connector, since, limit)
+
     def full(self) -> str:
         return self._full()
 

@@ -83,6 +83,12 @@ class Intake(Protocol):
         """
         ...
 
+    async def active_conversations(
+        self, connector: str, since: float, limit: int
+    ) -> tuple[ConversationId, ...]:
+        """Conversations of ours in which something was said since then, the latest first."""
+        ...
+
 
 class Outbox(Protocol):
     """What a connector may ask about what has been sent, for its limits."""
@@ -471,6 +477,9 @@ class Ledger(Protocol):
         self, connector: str, names: Sequence[str]
     ) -> KnownConversation | None: ...
     async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]: ...
+    async def active_conversations(
+        self, connector: str, since: float, limit: int
+    ) -> tuple[ConversationId, ...]: ...
     async def message(self, message: MessageId) -> StoredMessage | None: ...
 
     # dispatch and turns

@@ -30,3 +30,4 @@ LEFT_OUT = (
     "Please start a thread of your own."
 )
 NO_TEXT = "I've finished, but have nothing to add in words."
+LATE = "I only saw your message {late} after you wrote it."

@@ -36,7 +36,8 @@ class RecordingIntake:
     `failures` is how many of the next `accept` calls raise LedgerError and register nothing.
     `gate`, while there is one, holds each `accept` back before anything is registered; `begun`
     counts the calls that have begun. `fullness` is what `full` says.
-    `waiting` are the senders that `unidentified` names, `conversations` what is found by a name.
+    `waiting` are the senders that `unidentified` names, `conversations` what is found by a name,
+    `ours` the active conversations.
     """
 
     failures: int = 0
@@ -45,6 +46,7 @@ class RecordingIntake:
     fullness: str = ""
     waiting: tuple[str, ...] = ()
     conversations: dict[str, KnownConversation] = field(default_factory=dict)
+    ours: tuple[ConversationId, ...] = ()
     items: list[Inbound] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     refused: list[Inbound] = field(default_factory=list)
@@ -119,6 +121,13 @@ class RecordingIntake:
 
     def full(self) -> str:
         return self.fullness
+
+    async def active_conversations(
+        self, connector: str, since: float, limit: int
+    ) -> tuple[ConversationId, ...]:
+        """Those of `ours`, whenever anything was said in them."""
+        del connector, since
+        return self.ours[:limit]
 
     # --- looking
 

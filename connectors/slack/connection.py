@@ -25,7 +25,8 @@ _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds. `silence` without a pong ends a connection; `linger` is how long one goes on
-    hearing after Slack announced its end; `steady` how long it must live to clear its failures.
+    hearing after Slack announced its end; `steady` how long it must live to clear its failures;
+    `rest` lies between two back-fills.
     """
 
     ping: float = 3.0
@@ -39,6 +40,7 @@ class Timing:
     last_wait: float = 30.0
     crowded: float = 30.0
     disabled: float = 300.0
+    rest: float = 30.0  # connections that come and go make no storm of reading
 
 
 class Connection(AsyncBaseSocketModeClient):

@@ -22,13 +22,16 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 
 from connectors.slack import diagnosis, identity, outbound
 from connectors.slack.activity import Activity
+from connectors.slack.backfill import BackFill
 from connectors.slack.config import SlackTable
 from connectors.slack.connection import Connection, Timing
-from connectors.slack.inbound import Bot, Skipped, parse
+from connectors.slack.inbound import Bot, Parsed, Skipped, parse
 from connectors.slack.introductions import Introductions
 from connectors.slack.limits import Limited, Limiter
+from connectors.slack.missed import Missed
 from connectors.slack.people import People
 from connectors.slack.posts import Posts
+from connectors.slack.reading import Reading
 from connectors.slack.sockets import Handle, Sockets
 from connectors.slack.web import Web, answer_of
 from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
@@ -47,6 +50,7 @@ from daemon.model import (
     Receipt,
     Sent,
     Sighting,
+    Stop,
 )
 from daemon.plugin import Surroundings
 from daemon.ports import Intake
@@ -91,8 +95,25 @@ class SlackConnector:
         self._introductions = Introductions(
             name=name, people=self._people, clock=around.clock, introduced=self._introduced
         )
+        reading = Reading(web=self._web, limiter=self._limiter, team=lambda: self._activity.team)
+        missed = Missed(
+            name=name,
+            clock=around.clock,
+            reading=reading,
+            hear=self._hear_again,
+            refused=self._token_refused,
+        )
+        self._backfill = BackFill(
+            name=name,
+            path=self._kept.with_name("proven.json"),
+            clock=around.clock,
+            missed=missed,
+            proof=self._proof_age,
+            rest=self._timing.rest,
+        )
         self._posts = Posts(
             web=self._web,
+            reading=reading,
             limiter=self._limiter,
             clock=around.clock,
             team=lambda: self._activity.team,
@@ -134,12 +155,14 @@ class SlackConnector:
             await self._introduce_ourselves()
         else:
             self._we_are(bot)
+        await self._backfill.load(self._bot.user)
         self._sockets = sockets = Sockets(
             web=self._web,
             app_token=self._table.app_token.reveal(),
             count=self._table.sockets,
             timing=self._timing,
             handle=self._bolt(),
+            regained=self._backfill.regained,
         )
         async with asyncio.TaskGroup() as group:
             if bot is not None:
@@ -147,6 +170,8 @@ class SlackConnector:
             group.create_task(sockets.run(http), name="slack sockets")
             group.create_task(self._introductions.run(intake), name="slack introductions")
             group.create_task(self._activity.renew(), name="slack statuses")
+            group.create_task(self._backfill.run(intake), name="slack back-fill")
+            group.create_task(self._backfill.keep(), name="slack last proof")
             group.create_task(self._park_when_refused(), name="slack token")
             await sockets.proven.wait()
             ready()
@@ -161,6 +186,12 @@ class SlackConnector:
         bot: Bot = await patiently(self._clock, longest=30.0, heard=failed)(identity.ask, self._web)
         self._we_are(bot)
         await asyncio.to_thread(identity.save, self._kept, self._table.bot_token.reveal(), bot)
+
+    @property
+    def _bot(self) -> Bot:
+        bot = self._people.bot
+        assert bot is not None  # noqa: S101 - no connection is opened before
+        return bot
 
     def _we_are(self, bot: Bot) -> None:
         self._people.bot = bot
@@ -200,24 +231,36 @@ class SlackConnector:
         call of the Web API, and ends the request. Not 200: Slack brings the event again.
         """
         self._events += 1
-        bot, intake = self._people.bot, self._intake
-        assert bot is not None  # noqa: S101 - no connection is opened before
-        assert intake is not None  # noqa: S101 - the same
-        item = parse(self.name, body, bot, self._people, self._activity.at_work)
-        if isinstance(item, Skipped):
-            log.debug("event.skipped", connector=self.name, reason=item.reason)
-            return BoltResponse(status=200, body="")
         try:
-            registered = await intake.accept(item)
+            await self._register(self._parse(body))
         except (LedgerError, Unavailable) as error:
             log.warning("event.not_registered", connector=self.name, reason=str(error))
             return BoltResponse(status=500, body="")
+        return BoltResponse(status=200, body="")
+
+    async def _hear_again(self, event: Mapping[str, Any], newest: bool) -> None:
+        """A message that was read back, as if its event came now. Raises as `_register`."""
+        item = self._parse({"type": "event_callback", "event": event})
+        if isinstance(item, Stop) and not newest:
+            return  # what was to stop then is over; what came after it is not meant
+        await self._register(item)
+
+    def _parse(self, body: object) -> Parsed:
+        return parse(self.name, body, self._bot, self._people, self._activity.at_work)
+
+    async def _register(self, item: Parsed) -> None:
+        """Raises LedgerError, Unavailable: nothing is registered."""
+        if isinstance(item, Skipped):
+            log.debug("event.skipped", connector=self.name, reason=item.reason)
+            return
+        intake = self._intake
+        assert intake is not None  # noqa: S101 - nothing is heard before `run`
+        registered = await intake.accept(item)
         if registered.outcome is Outcome.UNIDENTIFIED and isinstance(item, Message):
             self._introductions.want(item.sender.id)
         if any(taken.outcome is Outcome.UNIDENTIFIED for taken in registered.taken_up):
             for sender in await intake.unidentified(self.name):
                 self._introductions.want(sender)
-        return BoltResponse(status=200, body="")
 
     async def _users_info(self, user: str) -> Mapping[str, Any]:
         team = self._activity.team
@@ -253,6 +296,10 @@ class SlackConnector:
 
     # --- health
 
+    def _proof_age(self) -> float | None:
+        """Seconds since inbound was last proven; None: nothing proves it at present."""
+        return self._sockets.proof().pong_age if self._sockets else None
+
     async def diagnose(self, *, live: bool) -> tuple[Finding, ...]:  # noqa: ARG002 - no trace left
         return await diagnosis.diagnose(self.name, self._web, self._table.app_token.reveal())
 
@@ -268,12 +315,14 @@ class SlackConnector:
             "hello_age_seconds": _rounded(proof.hello_age if proof else None),
             "opened": self._sockets.opened if self._sockets else 0,
             "events": self._events,
+            "back_filling": self._backfill.running,
+            "back_fills": self._backfill.runs,
         }
         if not ready:
             trouble = self._sockets.trouble if self._sockets else ""
             detail = self._parked or trouble or self._detail or "no connection has proven alive"
             return Health(HealthState.FAIL, detail, ready=False, age=age, numbers=numbers)
-        detail = self._introductions.trouble or self._detail
+        detail = self._introductions.trouble or self._backfill.trouble or self._detail
         state = HealthState.WARN if detail else HealthState.PASS
         return Health(state, detail, ready=True, age=age, numbers=numbers)
 

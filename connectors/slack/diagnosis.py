@@ -21,9 +21,13 @@ NEEDED = {
 }
 WANTED = {
     "assistant:write": "no status is shown while it works",
+    "channels:read": "mentions missed in an outage are not read back",
     "groups:history": "follow-ups in private channels are not heard",
+    "groups:read": "mentions missed in private channels are not read back",
+    "im:read": "direct messages missed in an outage are not read back",
     "im:write": "notices to a person cannot be sent",
     "mpim:history": "group direct messages are not heard",
+    "mpim:read": "mentions missed in group direct messages are not read back",
 }
 _SCOPES_MEND = (
     'add them under "OAuth & Permissions" (`postroom slack manifest` lists all), and install again'

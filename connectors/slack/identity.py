@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from connectors.slack import kept
 from connectors.slack.inbound import Bot
 from connectors.slack.web import AUTH_CODES, Refused, Unanswered, Web, answer_of
 from daemon.errors import AuthenticationFailed
@@ -32,22 +32,16 @@ async def ask(web: Web) -> Bot:
 
 def load(path: Path, token: str) -> Bot | None:
     """The bot that was kept for this token, if there is one. Blocking."""
-    try:
-        kept = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    facts = kept.read(path)
+    if facts is None or facts.get("token_sha256") != _digest(token):
         return None
-    if not isinstance(kept, Mapping) or kept.get("token_sha256") != _digest(token):
-        return None
-    return _bot(kept)
+    return _bot(facts)
 
 
 def save(path: Path, token: str, bot: Bot) -> None:
     """Blocking. The token is not kept, only its digest: another token may mean another bot."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    kept = {"team_id": bot.team, "user_id": bot.user, "bot_id": bot.bot, "user": bot.name}
-    fresh.write_text(json.dumps(kept | {"token_sha256": _digest(token)}), "utf-8")
-    fresh.replace(path)
+    facts = {"team_id": bot.team, "user_id": bot.user, "bot_id": bot.bot, "user": bot.name}
+    kept.write(path, facts | {"token_sha256": _digest(token)})
 
 
 def _bot(answer: Mapping[str, Any]) -> Bot | None:

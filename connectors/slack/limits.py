@@ -14,13 +14,14 @@ from daemon.errors import Unavailable
 # Calls a minute, per method, workspace and app: docs.slack.dev/apis/web-api/rate-limits; the tiers
 # are java-slack-sdk's metadata/web-api/rate_limit_tiers.json. agents.sessions.* is in neither: a
 # third-party client reports tier 3.
-TIER_3, TIER_4 = 50, 100
+TIER_2, TIER_3, TIER_4 = 20, 50, 100
 SHARE = 0.8
 TIERS = {
     "agents.sessions.setStatus": TIER_3,
     "conversations.history": TIER_3,
     "conversations.open": TIER_3,
     "conversations.replies": TIER_3,
+    "users.conversations": TIER_2,
     "users.info": TIER_4,
 }
 STATUSES_A_MINUTE = 60  # of assistant.threads.setStatus, to one thread: its page in the docs

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from connectors.slack.limits import Limited, Limiter
 from connectors.slack.outbound import carries, post_arguments
+from connectors.slack.reading import Reading
 from connectors.slack.web import AUTH_CODES, Refused, Unanswered, Web, answer_of
 from daemon.clock import Clock
 from daemon.errors import Unavailable
@@ -50,6 +50,7 @@ class Posts:
         self,
         *,
         web: Web,
+        reading: Reading,
         limiter: Limiter,
         clock: Clock,
         team: Callable[[], str],
@@ -58,6 +59,7 @@ class Posts:
         look_apart: float,
     ) -> None:
         self._web = web
+        self._reading = reading
         self._limiter = limiter
         self._clock = clock
         self._team = team
@@ -137,33 +139,15 @@ class Posts:
         """The ts of the post that carries the effect's id, from shortly before it first went."""
         channel = await self._channel(effect)
         began = effect.started_at if effect.started_at is not None else effect.created_at
-        arguments: dict[str, Any] = {
-            "channel": channel,
-            "oldest": f"{max(began - MARGIN_SECONDS, 0):.6f}",
-            "include_all_metadata": True,
-            "limit": 200,
-        }
         thread = effect.target.get("thread_ts")
-        for _ in range(MAX_PAGES):
-            answer = await self._read(arguments, str(thread) if thread else None)
-            messages = answer.get("messages")
-            for message in messages if isinstance(messages, list) else []:
+        pages = self._reading.messages(
+            channel, str(thread) if thread else None, oldest=began - MARGIN_SECONDS, metadata=True
+        )
+        read = 0
+        async for page in pages:
+            for message in page:
                 if carries(message, effect) and isinstance(message.get("ts"), str):
                     return str(message["ts"])
-            paging = answer.get("response_metadata")
-            cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else None
-            if not cursor:
-                return None
-            arguments["cursor"] = cursor
-        raise Unanswered("there is more to read than can be read")
-
-    async def _read(self, arguments: Mapping[str, Any], thread: str | None) -> dict[str, Any]:
-        method = "conversations.replies" if thread else "conversations.history"
-        await self._limiter.enter(self._team(), method, patience=30.0)
-        try:
-            if thread:
-                return await answer_of(self._web.safe.conversations_replies(ts=thread, **arguments))
-            return await answer_of(self._web.safe.conversations_history(**arguments))
-        except Limited as error:
-            self._limiter.close(self._team(), method, "", error.retry_after)
-            raise
+            if (read := read + 1) == MAX_PAGES:
+                raise Unanswered("there is more to read than can be read")
+        return None

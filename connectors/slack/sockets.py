@@ -27,6 +27,8 @@ log = structlog.get_logger()
 # After these the other end must be gone before a new one is opened.
 HARSH = frozenset({"too_many_websockets", "link_disabled"})
 
+FRESH_PINGS = 2  # a connection that has left so many pings unanswered proves nothing at present
+
 Handle = Callable[[Connection, SocketModeRequest], Coroutine[Any, Any, None]]
 
 
@@ -41,10 +43,21 @@ class Proof:
 
 
 class Sockets:
-    """`count` connections of one app, each one a slot that is filled again when it empties."""
+    """`count` connections of one app, each one a slot that is filled again when it empties.
+
+    `regained` is called when a connection is proven while no other one is: with how many seconds
+    ago the last one was (None: none ever was).
+    """
 
     def __init__(
-        self, *, web: Web, app_token: str, count: int, timing: Timing, handle: Handle
+        self,
+        *,
+        web: Web,
+        app_token: str,
+        count: int,
+        timing: Timing,
+        handle: Handle,
+        regained: Callable[[float | None], None],
     ) -> None:
         self.proven = asyncio.Event()
         self.opened = 0
@@ -54,6 +67,8 @@ class Sockets:
         self._count = count
         self._timing = timing
         self._handle = handle
+        self._regained = regained
+        self._last_pong: float | None = None  # of connections that have gone
         self._live: set[Connection] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._connections: int | None = None
@@ -114,11 +129,11 @@ class Sockets:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = self.trouble = f"cannot be opened ({type(error).__name__})"
         except BaseException:
-            self._live.discard(connection)
+            self._forget(connection)
             await connection.close()
             raise
         if reason in HARSH or not connection.replaced:
-            self._live.discard(connection)
+            self._forget(connection)
             await connection.close()
         else:
             task = asyncio.create_task(self._wind_up(connection), name="slack socket leaving")
@@ -131,7 +146,13 @@ class Sockets:
         try:
             await connection.close(self._timing.linger)
         finally:
-            self._live.discard(connection)
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self._live.discard(connection)
+        if connection.pong_age is not None:
+            pong = asyncio.get_running_loop().time() - connection.pong_age
+            self._last_pong = max(pong, self._last_pong or pong)
 
     async def _ticket(self, failures: int) -> tuple[str, int]:
         """A new websocket URL, with the failures it took. Raises AuthenticationFailed."""
@@ -181,4 +202,9 @@ class Sockets:
         self.trouble = ""
         if self._connections is not None and self._connections > max(len(self._live), self._count):
             log.warning("socket.strangers_seen", connections=self._connections, ours=self._count)
+        others = [c.pong_age for c in self._live if c is not connection and c.pong_age is not None]
+        if not any(age <= FRESH_PINGS * self._timing.ping for age in others):
+            if self._last_pong is not None:
+                others.append(asyncio.get_running_loop().time() - self._last_pong)
+            self._regained(min(others, default=None))
         self.proven.set()

@@ -41,11 +41,14 @@ DOUBTFUL_CODES = frozenset({"fatal_error", "internal_error"})
 
 
 class Refused(PostroomError):
-    """Slack answered `ok: false`: `code` is its error, and nothing was done."""
+    """Slack answered `ok: false`: `code` is its error, and nothing was done. `needed` are the
+    scopes that were missing, where that was it.
+    """
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, needed: str = "") -> None:
         super().__init__(f"Slack refused: {code}")
         self.code = code
+        self.needed = needed
 
 
 class Unanswered(Unavailable):
@@ -109,7 +112,8 @@ def _meaning(error: SlackApiError) -> PostroomError:
         return Limited("Slack's rate limit", _retry_after(getattr(response, "headers", {})))
     if status >= 500 or not isinstance(code, str) or code in DOUBTFUL_CODES:
         return Unanswered(f"Slack answered {code or status}")
-    return Refused(code)
+    needed = data.get("needed") if isinstance(data, dict) else None
+    return Refused(code, needed if isinstance(needed, str) else "")
 
 
 def _retry_after(headers: Any) -> float:

@@ -456,6 +456,17 @@ def knows(
     return frozenset(found)
 
 
+def active_conversations(
+    connection: sqlite3.Connection, connector: str, since: float, limit: int
+) -> tuple[ConversationId, ...]:
+    found = connection.execute(
+        "select id from conversation where connector = ? and last_at > ? "
+        "order by last_at desc limit ?",
+        (connector, since, limit),
+    )
+    return tuple(ConversationId(row["id"]) for row in found)
+
+
 def message(connection: sqlite3.Connection, id_: MessageId) -> StoredMessage | None:
     row = connection.execute(
         f"select {rows.MESSAGE_COLUMNS} from inbox where message = ?",

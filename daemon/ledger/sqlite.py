@@ -121,6 +121,11 @@ class SqliteLedger:
     async def knows(self, connector: str, outside_ids: Sequence[str]) -> frozenset[str]:
         return await self._read(intake.knows, connector, outside_ids)
 
+    async def active_conversations(
+        self, connector: str, since: float, limit: int
+    ) -> tuple[ConversationId, ...]:
+        return await self._read(intake.active_conversations, connector, since, limit)
+
     async def message(self, message: MessageId) -> StoredMessage | None:
         return await self._read(intake.message, message)
 

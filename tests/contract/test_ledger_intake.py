@@ -289,3 +289,18 @@ async def test_it_tells_which_ids_are_known(stage: Stage) -> None:
     await stage.hear(stage.message(outside_id="1", alternate_id="a"))
     assert await stage.ledger.knows("chat", ("1", "2", "a")) == {"1", "a"}
     assert await stage.ledger.knows("mail", ("1",)) == frozenset()
+
+
+async def test_active_conversations_are_a_connectors_own_the_latest_first(stage: Stage) -> None:
+    await stage.hear(stage.message("old", "t1"))
+    await stage.clock.advance(100)
+    began = stage.clock.now()
+    await stage.hear(stage.message("two", "t2"))
+    await stage.hear(stage.message("chatter", "t3", addressed=False), Outcome.IGNORED)
+    await stage.hear(stage.message("mail", "t4", connector="mail"))
+    await stage.clock.advance(100)
+    await stage.hear(stage.message("one again", "t1"))
+    active = stage.ledger.active_conversations
+    assert await active("chat", began - 1, 10) == ("t1", "t2")
+    assert await active("chat", began - 1, 1) == ("t1",)
+    assert await active("chat", stage.clock.now(), 10) == ()

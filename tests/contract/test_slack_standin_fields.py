@@ -133,6 +133,7 @@ async def _rest(slack: StandInSlack, call: Caller) -> None:
     for channel in ("C0001", "C0003", "C0004", "G0001", slack.workspace.direct("U0001").id):
         await call("conversations.info", channel=channel)
     await call("conversations.open", users="U0001")
+    await call("users.conversations", types="public_channel,private_channel,im,mpim", limit=3)
     await call("auth.test")
     await call("team.info")
     await call("apps.connections.open")

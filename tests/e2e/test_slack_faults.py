@@ -97,3 +97,43 @@ def parts(slack: StandInSlack, channel: str, root: str) -> list[str]:
 
 def whole(slack: StandInSlack, channel: str, root: str) -> bool:
     return set(parts(slack, channel, root)) == set(PARTS)
+
+
+async def test_what_was_written_while_the_daemon_was_down_is_answered_once_and_says_how_late(
+    new_daemon: NewDaemon, slack: StandInSlack
+) -> None:
+    async with new_daemon() as daemon:
+        root = slack.mention(BEA, GENERAL, "[[say:here]]")
+        await slack.wait_for_answer(root)
+        await eventually(lambda: daemon.logged("backfill.finished"), "nothing is owed")
+    # Slack gives up on these: no event ever brings them.
+    slack.delivering.hold_unconnected, slack.delivering.retry_delays = False, ()
+    for file in daemon.data.glob("*/proven.json"):
+        facts = json.loads(file.read_text())
+        hours = {name: facts[name] - 3 * 3600 for name in ("first_at", "proven_at")}
+        file.write_text(json.dumps(facts | hours))
+    slack.mention(CHIDI, "C0003", "before that [[say:too early]]", ago=4 * 3600)
+    early = slack.mention(CHIDI, "C0003", "[[say:at last]]", ago=3 * 3600)
+    direct = slack.dm(BEA, "[[say:in private]]", ago=1500)
+    first = slack.say(CHIDI, GENERAL, "[[say:the first]]", root.ts)
+    second = slack.say(BEA, GENERAL, "[[say:the second]]", root.ts)
+    async with daemon:
+        late = "I only saw your message {} after you wrote it.\n\n"
+        assert (await slack.wait_for_answer(early)).text == late.format("3 hours") + "at last"
+        private = (await slack.wait_for_answer(direct)).text
+        assert private == late.format("25 minutes") + "in private"
+        await slack.wait_for_answer(second)
+        await eventually(lambda: len(daemon.logged("backfill.finished")) == 2, "all is read")
+        for entry in slack.journal.of("event"):  # and at last Slack brings each of them after all
+            if entry["event_id"] in {*early.events, *direct.events, *first.events, *second.events}:
+                await slack.wait_for_ack(slack.deliveries.publish(entry["payload"]))
+        marker = slack.mention(BEA, GENERAL, "[[say:the end]]")
+        await slack.wait_for_answer(marker)
+        status, story, _ = await daemon.run("trace", first.ts)
+        assert status == 0
+    assert "registered it" in story
+    answers = texts(slack, GENERAL, root.ts)
+    assert " ".join(answers).index("the first") < " ".join(answers).index("the second")
+    assert [post.text for post in slack.posts("C0003")] == [late.format("3 hours") + "at last"]
+    assert len(texts(slack, direct.channel, direct.ts)) == 1
+    assert len(slack.posts()) <= 6, "nothing is answered twice"

@@ -37,6 +37,7 @@ QUICK = Timing(
     last_wait=0.2,
     crowded=0.3,
     disabled=0.3,
+    rest=0.0,
 )
 
 
@@ -63,6 +64,15 @@ class Stage:
     connector: SlackConnector
     readied: list[float] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+
+    async def filled(self, runs: int = 1) -> None:
+        """So many back-fills have ended, and no other is under way."""
+
+        def done() -> bool:
+            numbers = self.connector.health().numbers
+            return numbers["back_fills"] == runs and not numbers["back_filling"]
+
+        await until(done)
 
     def ready(self) -> None:
         self.readied.append(asyncio.get_running_loop().time())

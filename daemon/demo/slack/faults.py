@@ -81,6 +81,7 @@ TIERS = {
     "reactions.add": TIER_3,
     "reactions.remove": TIER_2,
     "team.info": TIER_3,
+    "users.conversations": TIER_2,
     "users.info": TIER_4,
     "views.open": TIER_4,
     "views.publish": TIER_4,

@@ -152,6 +152,15 @@ def conversation(workspace: Workspace, channel: Channel) -> Json:
     }
 
 
+def listed(workspace: Workspace, channel: Channel) -> Json:
+    """One of users.conversations' `channels`: its page says that two fields are left out."""
+    shape = conversation(workspace, channel)
+    if channel.kind == "im":
+        (user,) = channel.members - {workspace.bot_user}
+        return shape | {"user": user, "is_user_deleted": False}
+    return {name: shape[name] for name in shape if name not in ("is_member", "num_members")}
+
+
 def file(workspace: Workspace, stored: StoredFile) -> Json:
     size = len(stored.content or b"")
     address = f"{workspace.base_url}/files-pri/{workspace.team}-{stored.id}"

@@ -76,10 +76,11 @@ def say(
     *,
     order: Order = "message_first",
     client_msg_id: str | None = None,
+    ago: float = 0.0,
     attached: Sequence[Attached] = (),
 ) -> Said:
     person = workspace.person(user)
-    message = payloads.human_message(person, text, workspace.next_ts(), thread_ts)
+    message = payloads.human_message(person, text, workspace.next_ts(ago), thread_ts)
     if client_msg_id:
         message["client_msg_id"] = client_msg_id
     if attached:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 HISTORY_DEFAULT, HISTORY_MAX = 100, 999
+LIST_DEFAULT, LIST_MAX = 100, 999
+# The first half of the scope that a kind of channel is read by: docs.slack.dev/reference/scopes.
+FAMILIES = {"channel": "channels", "group": "groups", "im": "im", "mpim": "mpim"}
+TYPES = {"public_channel": "channel", "private_channel": "group", "im": "im", "mpim": "mpim"}
 REPLIES_DEFAULT, REPLIES_MAX = 1000, 1000
 
 
@@ -62,6 +66,34 @@ def conversations_open(workspace: Workspace, args: Arguments) -> Json:
     return {"channel": {"id": workspace.direct(users[0]).id}}
 
 
+def users_conversations(workspace: Workspace, args: Arguments) -> Json:
+    """Where the bot is a member: public channels, or the `types` that are named."""
+    types = (args.text("types") or "public_channel").split(",")
+    if not set(types) <= TYPES.keys():
+        raise RefusedError("invalid_types")
+    kinds = {TYPES[name] for name in types}
+    for kind in sorted(kinds):
+        _require(workspace, f"{FAMILIES[kind]}:read")
+    found = [
+        payloads.listed(workspace, channel)
+        for channel in workspace.channels.values()
+        if channel.kind in kinds and workspace.bot_user in channel.members
+        if not (channel.archived and args.flag("exclude_archived"))
+    ]
+    page, paging = _page(found, args, LIST_DEFAULT, LIST_MAX, key="id")
+    return {"channels": page, "response_metadata": paging.get("response_metadata", _LAST)}
+
+
+_LAST = {"next_cursor": ""}
+
+
+def _require(workspace: Workspace, scope: str) -> None:
+    """Slack names what is needed and what the token has: docs.slack.dev, "missing_scope"."""
+    if scope not in workspace.scopes:
+        provided = ",".join(workspace.scopes)
+        raise RefusedError("missing_scope", needed=scope, provided=provided)
+
+
 def readable(workspace: Workspace, args: Arguments, *, public: bool = False) -> Channel:
     """The channel whose messages the bot may read; with `public` it need not be a member."""
     channel = workspace.channel(args.text("channel"))
@@ -77,8 +109,9 @@ def readable(workspace: Workspace, args: Arguments, *, public: bool = False) -> 
 def history(workspace: Workspace, args: Arguments) -> Json:
     """Newest first; replies stay in their threads, unless also sent to the channel."""
     channel = readable(workspace, args)
-    roots = [m for m in channel.messages.values() if _in_channel(m)]
-    found = [m for m in reversed(roots) if _within(m["ts"], args)]
+    _require(workspace, f"{FAMILIES[channel.kind]}:history")
+    roots = [m for m in channel.messages.values() if _in_channel(m) and _within(m["ts"], args)]
+    found = sorted(roots, key=lambda message: _moment(message["ts"]), reverse=True)
     page, paging = _page(found, args, HISTORY_DEFAULT, HISTORY_MAX)
     shown = [_shown(message, args) for message in page]
     answer: Json = {"messages": shown, "pin_count": 0} | paging
@@ -91,6 +124,7 @@ def history(workspace: Workspace, args: Arguments) -> Json:
 def replies(workspace: Workspace, args: Arguments) -> Json:
     """Oldest first. The root leads the first page, whatever `oldest` says, while it exists."""
     channel = readable(workspace, args)
+    _require(workspace, f"{FAMILIES[channel.kind]}:history")
     ts = args.text("ts")
     message = channel.messages.get(ts)
     root = message.get("thread_ts", ts) if message else ts
@@ -130,8 +164,10 @@ def _within(ts: str, args: Arguments) -> bool:
     return not (latest and not (at < _moment(latest) or (inclusive and at == _moment(latest))))
 
 
-def _page(found: list[Json], args: Arguments, default: int, most: int) -> tuple[list[Json], Json]:
-    """One page, and `has_more` with the cursor of the next: the ts that it begins at."""
+def _page(
+    found: list[Json], args: Arguments, default: int, most: int, key: str = "ts"
+) -> tuple[list[Json], Json]:
+    """One page, and `has_more` with the cursor of the next: the `key` that it begins at."""
     limit = min(max(args.number("limit", default), 1), most)
     start = 0
     if args.text("cursor"):
@@ -139,11 +175,11 @@ def _page(found: list[Json], args: Arguments, default: int, most: int) -> tuple[
             first = base64.b64decode(args.text("cursor"), validate=True).decode()
         except ValueError:
             raise RefusedError("invalid_cursor") from None
-        start = next((i for i, m in enumerate(found) if f"next:{m['ts']}" == first), -1)
+        start = next((i for i, m in enumerate(found) if f"next:{m[key]}" == first), -1)
         if start < 0:
             raise RefusedError("invalid_cursor")
     page, rest = found[start : start + limit], found[start + limit :]
     if not rest:
         return page, {"has_more": False}
-    cursor = base64.b64encode(f"next:{rest[0]['ts']}".encode()).decode()
+    cursor = base64.b64encode(f"next:{rest[0][key]}".encode()).decode()
     return page, {"has_more": True, "response_metadata": {"next_cursor": cursor}}

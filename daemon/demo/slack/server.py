@@ -120,7 +120,8 @@ class StandInSlack:
 
         A mention is `<@U0BOT>` in the text. More: `order` ("message_first", "mention_first": which
         of a mention's two events goes first), `client_msg_id` (one gesture with two ts is two calls
-        with one id), `attached` (a list of (file name, content, MIME type)).
+        with one id), `ago` (it was written so many seconds ago), `attached` (a list of (file name,
+        content, MIME type)).
         """
         workspace = self.workspace
         direct = channel == workspace.bot_user

@@ -24,6 +24,7 @@ Method = Callable[[Workspace, Arguments], Json]
 METHODS: dict[str, Method] = {
     "auth.test": reads.auth_test,
     "team.info": reads.team_info,
+    "users.conversations": reads.users_conversations,
     "users.info": reads.users_info,
     "conversations.info": reads.conversations_info,
     "conversations.open": reads.conversations_open,
@@ -132,7 +133,7 @@ class WebApi:
             scopes = {"X-OAuth-Scopes": ",".join(self._scopes(token))}
             return 200, {"ok": True} | self._perform(method, args), scopes
         except RefusedError as refusal:
-            return 200, {"ok": False, "error": refusal.code}, {}
+            return 200, {"ok": False, "error": refusal.code, **refusal.more}, {}
 
     def _admit(self, method: str, token: str) -> None:
         if not token:

@@ -17,16 +17,18 @@ ChannelKind = Literal["channel", "group", "im", "mpim"]
 # What the app's manifest asks for, and a scope or two that nobody needs: workspaces differ.
 BOT_SCOPES = (
     "app_mentions:read", "assistant:write", "channels:history", "channels:read", "chat:write",
-    "groups:history", "im:history", "im:write", "mpim:history", "team:read", "users:read",
+    "groups:history", "groups:read", "im:history", "im:read", "im:write", "mpim:history",
+    "mpim:read", "team:read", "users:read",
 )  # fmt: skip
 
 
 class RefusedError(Exception):
-    """A Web API call is answered `{"ok": false, "error": code}`."""
+    """A Web API call is answered `{"ok": false, "error": code}`, with `more` beside it."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, **more: str) -> None:
         super().__init__(code)
         self.code = code
+        self.more = more
 
 
 @dataclass(slots=True)
@@ -126,10 +128,12 @@ class Workspace:
         ):
             self.channels[channel.id] = channel
 
-    def next_ts(self) -> str:
-        """A message's ts: now, in microseconds, never twice in this workspace."""
-        self._last_ts = max(self._last_ts + 1, time.time_ns() // 1000)
-        return f"{self._last_ts // 10**6}.{self._last_ts % 10**6:06d}"
+    def next_ts(self, ago: float = 0.0) -> str:
+        """A message's ts: now, or so many seconds ago; in microseconds, never twice here."""
+        at = time.time_ns() // 1000 - int(ago * 10**6)
+        if not ago:
+            at = self._last_ts = max(self._last_ts + 1, at)
+        return f"{at // 10**6}.{at % 10**6:06d}"
 
     def person(self, user: str) -> Person:
         """Raises RefusedError `user_not_found`."""

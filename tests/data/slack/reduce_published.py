@@ -23,7 +23,7 @@ API = (
     "chat.stopStream", "reactions.add", "reactions.remove", "assistant.threads.setStatus",
     "assistant.threads.setSuggestedPrompts", "assistant.threads.setTitle", "views.publish",
     "views.open", "views.update", "files.getUploadURLExternal", "files.completeUploadExternal",
-    "files.info",
+    "files.info", "users.conversations",
 )  # fmt: skip
 EVENTS = (
     "Message", "AppMention", "MessageChanged", "MessageDeleted", "MessageFileShare",

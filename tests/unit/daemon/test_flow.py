@@ -750,3 +750,22 @@ async def test_erasing_ends_the_process_at_work_and_nothing_of_it_gets_out(tmp_p
         await flow.say("again")
         assert (await flow.answers(2))[1:] == [("t1", "again")]
         assert flow.told == []
+
+
+async def test_an_answer_says_how_late_a_chat_message_was_heard_and_one_by_mail_does_not(
+    tmp_path: Path,
+) -> None:
+    chat, mail = RecordingConnector(), RecordingConnector("mail", Priority.MAIL)
+    async with Flow(tmp_path, connectors=(chat, mail)) as flow:
+        flow.agents.script = echo
+        now = flow.clock.now()
+        await flow.say("late", "late", sent_at=now - 1500)
+        await flow.say("very late", "very late", sent_at=now - 5 * 3600)
+        await flow.say("in time", "in time", sent_at=now - 590)
+        await flow.say("by mail", "by mail", sent_at=now - 1500, connector=mail)
+        answers = dict(await flow.answers(3))
+        await flow.until(lambda: bool(mail.outside))
+        assert answers["late"] == texts.LATE.format(late="25 minutes") + "\n\nlate"
+        assert answers["very late"] == texts.LATE.format(late="5 hours") + "\n\nvery late"
+        assert answers["in time"] == "in time"
+        assert mail.outside == [("by mail", "by mail")]

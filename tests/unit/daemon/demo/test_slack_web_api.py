@@ -326,3 +326,55 @@ async def test_an_outsider_drives_it_over_http(slack: StandInSlack, bot: Bot) ->
         assert [call["method"] for call in await answer.json()] == ["auth.test"]
     assert (await control(do="stop"))["error"] == "unknown_action"
     assert (await control(do="say", user="U9999", channel="C0001", text="x"))["ok"] is False
+
+
+# --- where the bot is, and what it may read ------------------------------------------------------
+
+
+async def test_the_bots_conversations_are_listed_by_type_and_in_pages(
+    slack: StandInSlack, bot: Bot
+) -> None:
+    slack.dm("U0002", "hello")
+    slack.workspace.channels["C0002"].archived = True
+
+    async def listed(**args: Any) -> list[str]:
+        ids: list[str] = []
+        cursor = ""
+        while True:
+            page = await bot("users.conversations", limit=2, cursor=cursor, **args)
+            ids += [channel["id"] for channel in page["channels"]]
+            cursor = page["response_metadata"]["next_cursor"]
+            if not cursor:
+                return ids
+
+    assert await listed() == ["C0001", "C0002", "C0004"]
+    assert await listed(exclude_archived=True) == ["C0001", "C0004"]
+    assert await listed(types="im,mpim,private_channel") == ["C0003", "G0001", "D0002"]
+    assert await bot.refused("users.conversations", types="every") == "invalid_types"
+
+
+@pytest.mark.parametrize(
+    ("scope", "method", "args"),
+    [
+        ("im:read", "users.conversations", {"types": "im"}),
+        ("channels:history", "conversations.history", {"channel": "C0001"}),
+        ("groups:history", "conversations.history", {"channel": "C0003"}),
+        ("mpim:history", "conversations.replies", {"channel": "G0001", "ts": "1.1"}),
+    ],
+)
+async def test_a_missing_scope_is_named_with_what_the_token_has(
+    slack: StandInSlack, bot: Bot, scope: str, method: str, args: dict[str, Any]
+) -> None:
+    slack.workspace.scopes.remove(scope)
+    refused = await bot(method, **args)
+    assert (refused["ok"], refused["error"], refused["needed"]) == (False, "missing_scope", scope)
+    assert refused["provided"] == ",".join(slack.workspace.scopes)
+
+
+async def test_what_was_written_earlier_is_read_in_the_order_of_writing(
+    slack: StandInSlack, bot: Bot
+) -> None:
+    slack.say("U0002", "C0001", "now")
+    slack.say("U0002", "C0001", "an hour ago", ago=3600)
+    history = await bot("conversations.history", channel="C0001")
+    assert [message["text"] for message in history["messages"]] == ["now", "an hour ago"]
