@@ -32,6 +32,7 @@ async def stage(slack: StandInSlack, tmp_path: Path) -> AsyncIterator[Stage]:
     operators = frozenset({"slack:T0001:U0001"})
     async with on_stage(slack, tmp_path, operators=operators, sockets=1) as made:
         await made.start()
+        await made.filled()  # from here on only events tell it anything
         yield made
 
 
@@ -90,6 +91,7 @@ async def test_events_are_taken_in_while_the_web_api_is_down(
 
 
 async def test_a_burst_is_acknowledged_quickly(slack: StandInSlack, stage: Stage) -> None:
+    slack.delivering.ack_timeout = 3.0  # Slack's
     told = [slack.say(BEA, GENERAL, f"<@U0BOT> {n}") for n in range(200)]
     for said in told:
         await slack.wait_for_ack(said)

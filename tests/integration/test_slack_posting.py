@@ -37,6 +37,7 @@ async def slack() -> AsyncIterator[StandInSlack]:
 async def stage(slack: StandInSlack, tmp_path: Path) -> AsyncIterator[Stage]:
     async with on_stage(slack, tmp_path, sockets=1) as made:
         await made.start()
+        await made.filled()  # from here on only events tell it anything
         yield made
 
 
