@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export UV_SYSTEM_CERTS := 1
 PYTHONWARNINGS ?=
 
-.PHONY: help setup check fix test bench chaos demo lock image image-check clean
+.PHONY: help setup check fix test bench chaos faults demo lock image image-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -41,6 +41,10 @@ CHAOS := $(if $(LONG),$(PARTS) --results $(or $(RESULTS),chaos-results),--kills 
 chaos: setup  ## kill -9 under load, with an independent checker: KILLS=200 MESSAGES=2000 SEED=1, or LONG=1 PART=3/10 SEED=1
 	@bash deploy/servers.sh
 	$(PY) -m tests.chaos $(CHAOS) --seed $(or $(SEED),1)
+
+faults: setup  ## faults on the wire, of model, process and machine: times to notice and to heal (NAMES="slack mail.killed")
+	@bash deploy/servers.sh
+	$(PY) -m tests.faults $(NAMES)
 
 demo: setup  ## the whole daemon with stand-ins: no key, no Slack, no mailbox (ONCE=1, LIVE=1)
 	.venv/bin/postroom demo $(if $(ONCE),--once) $(if $(LIVE),--live)

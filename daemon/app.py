@@ -394,7 +394,8 @@ class Daemon:
         self.registry.add("model", self.gateway.health)
 
     def _connector_health(self, name: str) -> Health:
-        return connector_health(self.supervisor, name, self.connectors[name])
+        connector = self.connectors[name]
+        return connector_health(self.supervisor, name, connector, self.pulse.counts)
 
     def about(self) -> dict[str, Any]:
         return {

@@ -445,14 +445,28 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldUp:
+    """Effects of one connector that were tried and are not settled: how many, for how many seconds
+    the oldest, and why it was put back (empty: it is being looked for).
+    """
+
+    number: int
+    age: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """The ledger at a glance, for health and metrics. Ages are in seconds."""
+    """The ledger at a glance, for health and metrics. Ages are in seconds; `held_up` is by
+    connector.
+    """
 
     waiting: int
     oldest_age: float
     running: int
     queued: int
     outbox: Mapping[str, int]
+    held_up: Mapping[str, HeldUp]
     dead_letters: int
     cost_today: float
 

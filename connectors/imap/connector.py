@@ -115,8 +115,12 @@ class ImapConnector:
         """
         if self._smtp is None:
             return
+        watch = asyncio.current_task()
+        assert watch is not None  # noqa: S101 - a coroutine runs in one
         await self._smtp.check(self._table.address)
-        while True:
+        # Python 3.11's asyncio.wait_for, by which aiosmtplib waits, loses a cancel that comes
+        # together with a reply: this watch would go on, and `run` never end (measured).
+        while not watch.cancelling():
             await self._clock.sleep(CHECK_AGAIN_SECONDS)
             if self._smtp.trouble:
                 await self._smtp.check(self._table.address)

@@ -6,7 +6,7 @@ import sqlite3
 
 from daemon.ledger import rows
 from daemon.model import ModelCall, Trust, TurnId
-from daemon.ports import Counts
+from daemon.ports import Counts, HeldUp
 
 DAY_SECONDS = 86400
 
@@ -57,6 +57,20 @@ def probe(connection: sqlite3.Connection, now: float) -> None:
     connection.execute("update owner set probed_at = ?", (now,))
 
 
+def _held_up(connection: sqlite3.Connection, now: float) -> dict[str, HeldUp]:
+    rows = connection.execute(
+        "select connector, count(*) as number, min(since) as since, reason from ("
+        "select connector, created_at as since, reason from outbox "
+        "where state = 'pending' and attempts > 0 "
+        "union all select connector, started_at, reason from outbox where state = 'sending'"
+        ") group by connector"  # `reason` is that of the oldest: SQLite, "bare columns"
+    )
+    return {
+        row["connector"]: HeldUp(row["number"], max(now - row["since"], 0.0), row["reason"])
+        for row in rows
+    }
+
+
 def counts(connection: sqlite3.Connection, now: float) -> Counts:
     """Each figure comes from an index that holds open things only: a full history costs nothing."""
     waiting, oldest = connection.execute(
@@ -100,6 +114,7 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         running=turns.get("running", 0),
         queued=turns.get("queued", 0),
         outbox=outbox,
+        held_up=_held_up(connection, now),
         dead_letters=dead_turns + unreadable + outbox["unclear"] + outbox["dead"],
         cost_today=spent(connection, now // DAY_SECONDS * DAY_SECONDS, None, None),
     )

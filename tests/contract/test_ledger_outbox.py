@@ -228,3 +228,20 @@ async def test_a_probe_is_a_commit_of_its_own(stage: Stage) -> None:
     with pytest.raises(LedgerError):
         await stage.ledger.probe()
     await stage.ledger.close()
+
+
+# --- what does not get out ------------------------------------------------------------------------
+
+
+async def test_what_was_tried_and_is_not_settled_is_held_up_by_connector(stage: Stage) -> None:
+    first, second = post("1", "t1"), post("2", "t2")
+    await stage.ledger.add_effects((first, second))
+    assert dict((await stage.ledger.counts()).held_up) == {}, "nothing was tried yet"
+    await stage.ledger.mark_pending(first.id, stage.clock.now() + 60, "Slack cannot be reached")
+    await stage.ledger.mark_sending(second.id)
+    await stage.clock.advance(30)
+    held_up = (await stage.ledger.counts()).held_up["chat"]
+    assert (held_up.number, held_up.age, held_up.reason) == (2, 30, "Slack cannot be reached")
+    await stage.ledger.mark_sent(first.id, "ref")
+    await stage.ledger.mark_dead(second.id, "no")
+    assert dict((await stage.ledger.counts()).held_up) == {}

@@ -15,6 +15,8 @@ from daemon.ledger.lock import file_system
 from daemon.ledger.opening import connect_for_writing
 from daemon.model import ConversationId
 
+PAGE = 4096  # bytes: SQLite's default
+
 
 async def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path) -> None:
     ledger = await open_ledger(tmp_path / "new" / "data", ManualClock())
@@ -24,6 +26,20 @@ async def test_a_new_ledger_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert set(modes) >= {"ledger.db", "ledger.db-wal", "lock"}
     assert set(modes.values()) == {0o600}
     assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_ledger_with_a_broken_page_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    await (await open_ledger(tmp_path, ManualClock())).close()
+    file = tmp_path / "ledger.db"
+    sound = file.read_bytes()
+    for page in range(1, len(sound) // PAGE):
+        broken = sound[: page * PAGE] + b"\xa5" * 512 + sound[page * PAGE + 512 :]
+        file.write_bytes(broken)
+        with pytest.raises(LedgerError, match="restore a backup"):
+            await open_ledger(tmp_path, ManualClock())
+        assert file.read_bytes() == broken
+    file.write_bytes(sound)
+    await (await open_ledger(tmp_path, ManualClock())).close()
 
 
 def test_a_commit_is_on_disk_when_it_returns(tmp_path: Path) -> None:
