@@ -22,7 +22,7 @@ from aiohttp import web
 
 from daemon import logs
 from daemon.checks import connector_health, daemon_health, pool_health
-from daemon.clock import Clock, SystemClock
+from daemon.clock import JumpingClock, SystemClock
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
 from daemon.endings import DAILY
@@ -45,6 +45,7 @@ from daemon.reload import compare
 from daemon.room import Room, disk_of
 from daemon.signals import Signals, handled
 from daemon.supervisor import Serve, Supervisor
+from daemon.timekeeping import Timekeeping
 from daemon.tools import all_tools
 from daemon.upkeep import Upkeep
 from daemon.versions import versions
@@ -66,7 +67,7 @@ class Reread:
 class Daemon:
     """One running daemon. Built by `open_daemon`; `run` lasts until it is told to stop."""
 
-    def __init__(self, config: Config, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, config: Config, ledger: Ledger, clock: JumpingClock) -> None:
         self.config = config
         self.ledger = ledger
         self.clock = clock
@@ -114,6 +115,9 @@ class Daemon:
             spawn=self.spawn,
             full=self.room.full,
         )
+        self.timekeeping = Timekeeping(
+            ledger=ledger, clock=clock, tell=self.notifier.tell, moved=self._wake_all
+        )
         self.loop_pulse = LoopPulse(clock, self.metrics)
         self.registry = HealthRegistry()
         self._add_checks()
@@ -131,6 +135,7 @@ class Daemon:
         services["pool"] = self._run_pool
         services["dispatcher"] = self._run_dispatcher
         services["upkeep"] = self._run_upkeep
+        services["clock"] = self.timekeeping.run
         return services
 
     async def stop(self, *, seconds: float) -> None:
@@ -348,6 +353,13 @@ class Daemon:
 
     def _place(self, conversation: ConversationId) -> int | None:
         return self._flow.dispatcher.place(conversation) if self._flow else None
+
+    def _wake_all(self) -> None:
+        """Times in the ledger were moved."""
+        if self._flow is not None:
+            self._flow.dispatcher.read_again()
+        for delivery in self.deliveries.values():
+            delivery.wake()
 
     def _wake_delivery(self, connector: str) -> None:
         if connector in self.deliveries:

@@ -108,12 +108,11 @@ class Delivery:
         group.create_task(one(), name=f"deliver {effect.id}")
 
     async def _carry_out(self, effect: Effect) -> None:
-        patience = PATIENCE_SECONDS[self._connector.priority]
-        if self._clock.now() - effect.created_at > patience:
-            await self._settle(effect, Rejected(f"refused for {patience / 3600:g} hours"))
-            return
-
         receipt = await self._attempt(effect)
+        patience = PATIENCE_SECONDS[self._connector.priority]
+        # Only now: what is old because we were away for long has its try, too.
+        if isinstance(receipt, NotNow) and self._clock.now() - effect.created_at > patience:
+            receipt = Rejected(f"refused for {patience / 3600:g} hours: {receipt.reason}")
         if receipt is not None:
             await self._settle(effect, receipt)
 

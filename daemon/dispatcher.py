@@ -43,11 +43,17 @@ class Dispatcher:
         self._queue = RunQueue()
         self._changed: set[ConversationId] = set()
         self._event = asyncio.Event()
+        self._unread = True
         self.paused = False
 
     def wake(self, conversation: ConversationId) -> None:
         """Something about a conversation changed: look again."""
         self._changed.add(conversation)
+        self._event.set()
+
+    def read_again(self) -> None:
+        """All of it: times in the ledger were moved."""
+        self._unread = True
         self._event.set()
 
     def nudge(self) -> None:
@@ -66,8 +72,6 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Until cancelled."""
-        for ready in await self._ledger.all_ready():
-            self._queue.put(ready, self._due(ready))
         while True:
             self._event.clear()
             await self._refresh()
@@ -79,6 +83,10 @@ class Dispatcher:
                 continue
 
     async def _refresh(self) -> None:
+        if self._unread:
+            self._unread = False
+            for each in await self._ledger.all_ready():
+                self._queue.put(each, self._due(each))
         changed, self._changed = self._changed, set()
         for conversation in changed:
             ready = await self._ledger.ready(conversation)

@@ -608,6 +608,11 @@ class Ledger(Protocol):
         ...
 
     # what people ask: docs/trace.md has the shapes
+    async def move_waiting(self, seconds: float) -> None:
+        """The clock has jumped: move every time that something waits or ages by along with it, so
+        that nothing is due, or given up on, sooner or later than it was.
+        """
+
     async def probe(self) -> None:
         """One real commit: proves that the ledger can still write."""
         ...

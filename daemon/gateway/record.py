@@ -80,6 +80,8 @@ class Record:
         self._clock = clock
         self.in_flight = 0
         self.key_refused = False
+        self._failing = False  # whether the last call that says something of the API failed
+        self._succeeded: float | None = None  # by the monotonic clock
         self._success_at: float | None = None
         self._failure_at: float | None = None
         self._failure: CallObserved | None = None
@@ -92,9 +94,10 @@ class Record:
         elif call.status == 200:
             self.key_refused = False
         if call.outcome is Outcome.OK:
-            self._success_at = now
+            self._failing, self._success_at = False, now
+            self._succeeded = self._clock.monotonic()
         elif call.outcome in API_TROUBLE:
-            self._failure_at, self._failure = now, call
+            self._failing, self._failure_at, self._failure = True, now, call
         return self.key_refused is not before
 
     def health(self, *, spent_today: float, tokens: int, blocked: bool, rests: float = 0) -> Health:
@@ -106,7 +109,7 @@ class Record:
         return Health(
             state=state,
             detail=detail,
-            age=None if self._success_at is None else self._clock.now() - self._success_at,
+            age=None if self._succeeded is None else self._clock.monotonic() - self._succeeded,
             numbers={
                 "in_flight": self.in_flight,
                 "tokens": tokens,
@@ -123,7 +126,7 @@ class Record:
     def _judge(self, *, blocked: bool) -> tuple[HealthState, str]:
         if self.key_refused:
             return HealthState.FAIL, "the model's key was refused"
-        if self._failure is not None and (self._failure_at or 0) > (self._success_at or 0):
+        if self._failing and self._failure is not None:
             status = f", status {self._failure.status}" if self._failure.status else ""
             return HealthState.WARN, f"the last call failed: {self._failure.outcome}{status}"
         if blocked:

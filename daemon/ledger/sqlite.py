@@ -271,6 +271,9 @@ class SqliteLedger:
     ) -> float:
         return await self._read(costs.spent, since, turn, trust)
 
+    async def move_waiting(self, seconds: float) -> None:
+        await self._own(upkeep.move_waiting, seconds)
+
     # --- what people ask ------------------------------------------------------------------------
 
     async def probe(self) -> None:

@@ -25,6 +25,30 @@ _STRIP = (
 )
 
 
+# --- a clock that jumped --------------------------------------------------------------------------
+
+
+def move_waiting(connection: sqlite3.Connection, seconds: float) -> None:
+    """Of what is open only: what has ended keeps the times of its day."""
+    connection.execute(
+        "update inbox set registered_at = registered_at + ?1 "
+        "where (state = 'waiting' or state = 'unidentified') "
+        f"or turn in (select id from turn where {_ACTIVE})",
+        (seconds,),
+    )
+    connection.execute(
+        "update turn set claimed_at = claimed_at + ?1, "
+        f"not_before = iif(not_before > 0, not_before + ?1, 0) where {_ACTIVE}",
+        (seconds,),
+    )
+    connection.execute(
+        "update outbox set created_at = created_at + ?1, started_at = started_at + ?1, "
+        "not_before = iif(not_before > 0, not_before + ?1, 0) "
+        "where state = 'staged' or state = 'pending' or state = 'sending'",
+        (seconds,),
+    )
+
+
 # --- retention: each step does a chunk, and says how many rows it took ----------------------------
 
 

@@ -15,11 +15,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.dovecot, pytest.mark.timeout(240)]
 
 CHOICE = (
     "slack.half_open",
-    "slack.web_reset",
     "mail.killed",
     "model.cut_in_stream",
     "process.killed",
-    "machine.ledger_locked",
     "machine.ledger_page_broken",
 )
 

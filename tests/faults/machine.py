@@ -1,4 +1,4 @@
-"""Faults of the machine beneath the daemon: its disk, its descriptors, its time."""
+"""Faults of the machine beneath the daemon: its disk, its clock, its descriptors, its time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import resource
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
 
+from tests.e2e.looking import eventually
 from tests.faults.stage import Stage
 from tests.faults.trial import Times, trial
 
@@ -22,6 +24,8 @@ SEEN_SECONDS = 15.0
 LEDGER = "ledger"
 DISK_MB = 64
 STALL_SECONDS = 12.0
+DAY_SECONDS = 86_400.0
+CLOCKED = (sys.executable, "-m", "tests.faults.clocked")
 EXIT_BROKEN = 70  # SURFACE, "Exit": internal
 
 
@@ -93,6 +97,46 @@ async def _refused(stage: Stage, times: Times, *, at: int) -> None:
         path.write_bytes(sound)
         await daemon.start()
         await it.well()
+
+
+# --- the clock ------------------------------------------------------------------------------------
+
+
+async def clock_forward(stage: Stage, times: Times) -> None:
+    """The clock jumps two days forward while a turn and an answer wait; nobody is given up on."""
+    await _jump(stage, times, 2 * DAY_SECONDS)
+
+
+async def clock_back(stage: Stage, times: Times) -> None:
+    """The clock jumps two days back while a turn and an answer wait; they wait no longer."""
+    await _jump(stage, times, -2 * DAY_SECONDS)
+
+
+async def _jump(stage: Stage, times: Times, seconds: float) -> None:
+    offset = stage.root / "clock"
+    offset.write_text("0")
+    async with trial(stage, times, command=(*CLOCKED, str(offset), "run")) as it:
+        gate = await it.at_work()
+        await stage.web.cut()
+        gate.release()
+        await eventually(lambda: it.daemon.logged("delivery.deferred"), "an answer that waits")
+        stage.model.fail(529, times=None)
+        stage.ask()
+        await eventually(lambda: "later" in _outcomes(it.daemon.entries()), "a turn that waits", 60)
+        asked = len(stage.model.journal)
+        it.struck()
+        offset.write_text(str(seconds))
+        await it.noted("clock jumped", within=SEEN_SECONDS)
+        await it.until_after(10)
+        assert len(stage.model.journal) <= asked + 8, "no storm"
+        it.mended()
+        stage.model.clear()
+        await stage.web.heal()
+        await it.well()
+
+
+def _outcomes(entries: list[dict[str, object]]) -> list[object]:
+    return [entry.get("outcome") for entry in entries if entry.get("event") == "turn.finished"]
 
 
 # --- descriptors and time -------------------------------------------------------------------------
@@ -178,6 +222,8 @@ SCENARIOS = (
     ledger_locked,
     ledger_header_broken,
     ledger_page_broken,
+    clock_forward,
+    clock_back,
     no_descriptors,
     stalled,
 )

@@ -118,6 +118,11 @@ class Trial:
         await self.stage.slack.wait_for_posts(OPERATORS, containing=text, within=within)
         self.noticed("daemon.notify")
 
+    async def noted(self, text: str, *, within: float) -> None:
+        """Until `/healthz` shows a notice to operators with this in it."""
+        await self._page("/healthz", lambda _, page: text in str(page["notices"]), within)
+        self.noticed("/healthz")
+
     async def silent(self, *, within: float) -> None:
         """Until `/livez` gives no answer in the time of a probe."""
 

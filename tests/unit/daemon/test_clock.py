@@ -42,3 +42,24 @@ async def test_it_stands_still_by_itself() -> None:
     at = clock.now()
     await asyncio.sleep(0.01)
     assert clock.now() == at
+
+
+def test_a_jump_of_the_systems_time_is_kept_from_now_until_it_is_followed() -> None:
+    jumps = [0.0]
+    clock = SystemClock(lambda: time.time() + jumps[-1])
+    for jump in (2 * 86_400.0, -2 * 86_400.0):
+        jumps.append(jumps[-1] + jump)
+        assert abs(clock.now() - (time.time() + jumps[-2])) < 5
+        assert abs(clock.jumped() - jump) < 5
+        clock.follow(clock.jumped())
+        assert clock.jumped() == 0.0
+        assert abs(clock.now() - (time.time() + jumps[-1])) < 5
+
+
+def test_a_clock_that_is_set_right_by_seconds_is_followed_at_once() -> None:
+    ahead = [0.0]
+    clock = SystemClock(lambda: time.time() + ahead[0])
+    for step in range(10):
+        ahead[0] = step * 30.0
+        assert abs(clock.now() - time.time() - ahead[0]) < 5
+        assert clock.jumped() == 0.0

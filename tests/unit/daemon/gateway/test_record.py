@@ -30,6 +30,18 @@ async def test_a_failure_warns_until_a_call_succeeds() -> None:
     assert (health(record).state, health(record).age) == (HealthState.PASS, 7.0)
 
 
+def test_a_clock_that_jumps_back_hides_neither_a_success_nor_a_failure() -> None:
+    clock = ManualClock()
+    record = Record(clock)
+    record.note(ended(Outcome.OVERLOADED, 529))
+    clock.follow(-2 * 86_400)
+    record.note(ended(Outcome.OK, 200))
+    assert (health(record).state, health(record).age) == (HealthState.PASS, 0.0)
+    clock.follow(-2 * 86_400)
+    record.note(ended(Outcome.OVERLOADED, 529))
+    assert health(record).state is HealthState.WARN
+
+
 def test_what_the_client_or_a_budget_did_is_no_failure_of_the_api() -> None:
     record = Record(ManualClock())
     for outcome in (Outcome.CUT, Outcome.REFUSED, Outcome.INVALID):
