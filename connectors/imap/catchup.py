@@ -7,6 +7,7 @@ transaction that registers a mail; IMAP's flags are left alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from connectors.imap.fetched import Fetched
 from connectors.imap.fetching import WHOLE_BYTES, Fetching
 from connectors.imap.mail import Mail, ReadMail
 from connectors.imap.origin import Origin
+from connectors.imap.parse import Parsed
 from connectors.imap.parsing import Parsing
 from connectors.imap.rawstore import RawStore
 from daemon.clock import Clock
@@ -209,29 +211,30 @@ class CatchUp:
     ) -> None:
         ours = [uid for uid in group if uid not in facts or not self._was_before_us(facts[uid])]
         raws = await self._fetching.raws(client, [facts[uid] for uid in ours if uid in facts])
-        for uid in ours:
-            if uid in raws:
-                item = await self._item(intake, facts[uid], raws[uid])
-            elif uid in facts and self._fetching.is_poison(uid):
-                item = await self._given_up(client, uid)
-            else:
-                item = Ignored(self._name, self._outside_id(uid), GONE)
-            cursor = self._at(uid) if advance else None
-            await intake.accept(item, cursor)
-            self._cursor = cursor or self._cursor
-            self._fetching.done(uid)
-            self.registered += 1
-            if uid in raws and not isinstance(item, Message):
-                # Only a message's row names its file, and lets it go in time.
-                await asyncio.to_thread(raws[uid].unlink, missing_ok=True)
+        parsing = self._parsing.each(raws[uid] for uid in ours if uid in raws)
+        async with contextlib.aclosing(parsing) as parsed:
+            for uid in ours:
+                if uid in raws:
+                    item = await self._item(intake, facts[uid], raws[uid], await anext(parsed))
+                elif uid in facts and self._fetching.is_poison(uid):
+                    item = await self._given_up(client, uid)
+                else:
+                    item = Ignored(self._name, self._outside_id(uid), GONE)
+                cursor = self._at(uid) if advance else None
+                await intake.accept(item, cursor)
+                self._cursor = cursor or self._cursor
+                self._fetching.done(uid)
+                self.registered += 1
+                if uid in raws and not isinstance(item, Message):
+                    # Only a message's row names its file, and lets it go in time.
+                    await asyncio.to_thread(raws[uid].unlink, missing_ok=True)
 
     def _was_before_us(self, fact: Fetched) -> bool:
         return self._origin is not None and self._origin.covers(self._cursor.uidvalidity, fact)
 
     # --- one mail
 
-    async def _item(self, intake: Intake, fact: Fetched, path: Path) -> Inbound:
-        parsed = await self._parsing.parse(path)
+    async def _item(self, intake: Intake, fact: Fetched, path: Path, parsed: Parsed) -> Inbound:
         reason = parsed.broken
         if not reason:
             mail = Mail(

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,23 @@ class Parsing:
             raise
         finally:
             self._retire_later()
+
+    async def each(self, paths: Iterable[Path]) -> AsyncGenerator[Parsed, None]:
+        """In their order. The next mail is taken apart while the caller is busy with one."""
+        rest = iter(paths)
+        ahead = self._begin(next(rest, None))
+        try:
+            while ahead is not None:
+                parsed = await ahead
+                ahead = self._begin(next(rest, None))
+                yield parsed
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait([ahead])
+
+    def _begin(self, path: Path | None) -> asyncio.Task[Parsed] | None:
+        return None if path is None else asyncio.create_task(self.parse(path))
 
     async def warm(self) -> None:
         """Have a process ready while a mail is still on its way. Best effort: never raises."""

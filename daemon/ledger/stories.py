@@ -71,12 +71,15 @@ def _effects_called(connection: sqlite3.Connection, asked: str) -> list[str]:
 
 def _messages_called(connection: sqlite3.Connection, asked: str) -> list[str]:
     """By our id, an outside id, the end of one ("1700000000.000100" of "T1:C1:1700000000.000100"),
-    or a name ("<id@host>", with or without its brackets).
+    or a name ("<id@host>", with or without its brackets). What was ignored has no names: a mail is
+    then found by the beginning of its alternate id ("<id@host> HASH").
     """
     return _column(
         connection,
         "select message from inbox where message = ?1 or outside_id = ?1 or alternate_id = ?1 "
         "or substr(outside_id, -length(?1) - 1) = ':' || ?1 "
+        "or substr(alternate_id, 1, length(?1) + 1) = ?1 || ' ' "
+        "or substr(alternate_id, 1, length(?1) + 3) = '<' || ?1 || '> ' "
         "or exists (select 1 from json_each(coalesce(names, '[]')) "
         "where value = ?1 or value = '<' || ?1 || '>') order by id",
         (asked,),

@@ -11,7 +11,7 @@ import pytest
 
 from daemon.clock import ManualClock
 from daemon.errors import LedgerError
-from daemon.model import ConversationId, EffectKind, Outcome, Trust, TurnState, Unreadable
+from daemon.model import ConversationId, EffectKind, Ignored, Outcome, Trust, TurnState, Unreadable
 from daemon.ports import Ending
 from tests.ledgers import IMPLEMENTATIONS, LIMITS, PROCESS, Stage, post, workspace
 
@@ -63,6 +63,18 @@ async def test_the_story_of_a_message_is_found_by_any_id_of_it(stage: Stage) -> 
     ]  # fmt: skip
     for unknown in ("nothing", "", " ", "\ud800"):
         assert await stage.ledger.trace(unknown) is None
+
+
+@pytest.mark.parametrize("asked", ["<news@x>", "news@x", "<news@x> 0123", "INBOX:7:9"])
+async def test_why_something_was_ignored_is_found_by_its_message_id(
+    stage: Stage, asked: str
+) -> None:
+    await stage.ledger.register(Ignored("chat", "INBOX:7:9", "R3: a mailing list", "<news@x> 0123"))
+    await stage.ledger.register(Ignored("chat", "INBOX:7:10", "R3", "<other-news@x> 0123"))
+    story = await stage.ledger.trace(asked)
+    assert story is not None
+    (found,) = rows(story, "messages")
+    assert (found["outside_id"], found["reason"]) == ("INBOX:7:9", "R3: a mailing list")
 
 
 def rows(story: Mapping[str, Any], part: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -174,3 +175,76 @@ async def test_a_process_that_does_not_start_is_an_outage(mail: Path) -> None:
     with pytest.raises(Unavailable):
         await parsing.parse(mail)
     await parsing.close()
+
+
+# --- several in a row ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.eml" for number in range(4)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"Subject: %d\r\n\r\nx\r\n" % number)
+    return paths
+
+
+async def test_the_next_mail_is_read_while_the_caller_is_busy_with_one(
+    letters: list[Path], tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    script = (
+        "print(flush=True)\n"
+        "for line in sys.stdin:\n"
+        f"    open({str(seen)!r}, 'a').write(line)\n"
+        "    print('{\"message_id\": ' + line.strip() + '}', flush=True)"
+    )
+    parsing = Parsing(ParsingTimes(deadline=PATIENCE), standing_in(script))
+    try:
+        found = []
+        async with contextlib.aclosing(parsing.each(letters)) as each:
+            async for parsed in each:
+                found.append(parsed.message_id)
+                wanted = min(len(found) + 1, len(letters))
+                async with asyncio.timeout(PATIENCE):  # it is asked, though nobody waits for it
+                    while len(seen.read_text().splitlines()) < wanted:
+                        await asyncio.sleep(0.01)
+        assert found == [str(path) for path in letters]
+    finally:
+        await parsing.close()
+
+
+async def test_what_was_read_ahead_in_vain_is_not_taken_for_another_mail(
+    parsing: Parsing, letters: list[Path]
+) -> None:
+    async with contextlib.aclosing(parsing.each(letters[:2])) as each:
+        assert (await anext(each)).headers["subject"] == ["0"]
+    assert (await parsing.parse(letters[3])).headers["subject"] == ["3"]
+
+
+async def test_a_slow_mail_among_others_is_given_up_and_the_others_are_read(
+    letters: list[Path], tmp_path: Path
+) -> None:
+    script = (
+        "print(flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    if '1.eml' in line:\n"
+        "        time.sleep(1000)\n"
+        "    print('{\"message_id\": ' + line.strip() + '}', flush=True)"
+    )
+    parsing = Parsing(ParsingTimes(deadline=2.0), standing_in(script))
+    turned = 0
+
+    async def turn() -> None:
+        nonlocal turned
+        while True:
+            await asyncio.sleep(0.01)
+            turned += 1
+
+    turning = asyncio.create_task(turn())
+    try:
+        found = [parsed.broken async for parsed in parsing.each(letters)]
+        assert found == ["", TOO_SLOW, "", ""]
+        assert turned > 20  # of 200 at most: the loop went on all the while
+    finally:
+        turning.cancel()
+        await parsing.close()
