@@ -169,12 +169,13 @@ class ImapClient:
         command = self._command("FETCH", uid_set, items, prefix="UID", timeout=self._limits.fetch)
         return read_fetches((await self._run(command, None))[:-1])
 
-    async def add_keyword(self, uids: Sequence[int], keyword: str) -> None:
+    async def add_flag(self, uids: Sequence[int], flag: str) -> None:
+        r"""A keyword, or one of the system's own (RFC 3501 2.3.2: "\Answered")."""
         command = self._command(
             "STORE",
             ",".join(map(str, uids)),
             "+FLAGS.SILENT",
-            f"({keyword})",
+            f"({flag})",
             prefix="UID",
             untagged_resp_name="FETCH",
         )

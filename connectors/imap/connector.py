@@ -15,7 +15,7 @@ import structlog
 from connectors.imap import outbound, tools
 from connectors.imap.client import Limits
 from connectors.imap.config import ADDRESS, ImapTable
-from connectors.imap.copies import AFTER_SECONDS, AGAIN_SECONDS, Copies
+from connectors.imap.copies import AFTER_SECONDS, AGAIN_SECONDS, Copies, Taken
 from connectors.imap.diagnosis import diagnose
 from connectors.imap.filing import LOOK_APART_SECONDS, Filing
 from connectors.imap.inbound import reader
@@ -190,7 +190,8 @@ class ImapConnector:
         receipt = await self._smtp.send(mail, sending)
         if isinstance(receipt, Sent):
             try:
-                await self._copies.keep(effect.id, mail.message_id, mail.raw)
+                taken = Taken(mail.message_id, mail.raw, outbound.mails_of(effect))
+                await self._copies.keep(effect.id, taken)
             except OSError as error:  # it has gone out all the same
                 log.warning("copy.not_kept", effect=effect.id, reason=type(error).__name__)
         return receipt

@@ -1,4 +1,5 @@
-"""Mails that the SMTP server has taken, until a copy of each is in Sent.
+"""Mails that the SMTP server has taken, until each has its copy in Sent and the mails that it
+answers are marked so.
 
 A mail is written down here the moment the server says 250, before its effect is marked as sent:
 what a crash leaves in `sending` is then known to have gone out, and its copy is still filed.
@@ -9,15 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from connectors.imap.client import Refused
+from connectors.imap.outbound import Place
 from daemon.clock import Clock
 from daemon.errors import Unavailable
+from daemon.files import write_file
 from daemon.model import EffectId
 
 log = structlog.get_logger()
@@ -28,10 +33,21 @@ AGAIN_SECONDS = 60.0
 PATIENCE_SECONDS = 2 * 86400.0  # a copy that nobody takes is given up, as a mail would be
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A mail that was taken, and the mails of the mailbox that it answers."""
+
+    message_id: str
+    raw: bytes
+    answers: Sequence[Place] = ()
+
+
 class Files(Protocol):
-    """Who puts a copy into Sent (filing.py). Raises Unavailable, Refused."""
+    """Who acts in the mailbox (filing.py). Both raise Unavailable, a copy also Refused."""
 
     async def file_copy(self, message_id: str, raw: bytes) -> None: ...
+
+    async def mark_answered(self, mails: Sequence[Place]) -> None: ...
 
 
 class Copies:
@@ -54,12 +70,12 @@ class Copies:
         self.waiting = 0
         self.trouble = ""
 
-    async def keep(self, effect: EffectId, message_id: str, raw: bytes) -> None:
+    async def keep(self, effect: EffectId, taken: Taken) -> None:
         """Write a mail down that has just been taken. On the disk when it returns. Raises OSError.
 
         Runs to its end even when its caller is cancelled.
         """
-        await asyncio.shield(asyncio.to_thread(_write, self._path(effect), message_id, raw))
+        await asyncio.shield(asyncio.to_thread(_write, self._path(effect), taken))
         self._more.set()
 
     async def has(self, effect: EffectId) -> bool:
@@ -89,10 +105,11 @@ class Copies:
         """The mails themselves have gone out; a copy that fails waits, and is looked for again."""
         self.trouble = ""
         for path in paths:
-            message_id, raw, kept_at = await asyncio.to_thread(_read, path)
+            taken, kept_at = await asyncio.to_thread(_read, path)
             try:
-                if message_id:
-                    await self._filing.file_copy(message_id, raw)
+                if taken is not None:
+                    await self._filing.mark_answered(taken.answers)
+                    await self._filing.file_copy(taken.message_id, taken.raw)
             except Unavailable as error:
                 self._failed(path, error)
                 return
@@ -119,25 +136,17 @@ class Copies:
         return sorted(kept, key=lambda each: each[1])
 
 
-def _write(path: Path, message_id: str, raw: bytes) -> None:
+def _write(path: Path, taken: Taken) -> None:
+    head = json.dumps([taken.message_id, taken.answers])
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_suffix(".part")
-    with draft.open("wb") as file:
-        file.write(f"{message_id}\n".encode() + raw)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_file(path, head.encode() + b"\n" + taken.raw)
 
 
-def _read(path: Path) -> tuple[str, bytes, float]:
-    """Message-ID, mail, and when it was kept. Empty where somebody has taken the file away."""
+def _read(path: Path) -> tuple[Taken | None, float]:
+    """A mail, and when it was kept. None where somebody has taken the file away, or spoilt it."""
     try:
-        message_id, _, raw = path.read_bytes().partition(b"\n")
-        return message_id.decode("ascii", "replace"), raw, path.stat().st_mtime
-    except OSError:
-        return "", b"", 0.0
+        head, _, raw = path.read_bytes().partition(b"\n")
+        message_id, answers = json.loads(head)
+        return Taken(message_id, raw, answers), path.stat().st_mtime
+    except (OSError, ValueError):
+        return None, 0.0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from aioimaplib import aioimaplib as lib
 
 from connectors.imap.client import ImapClient, Refused
-from connectors.imap.outbound import Envelope
+from connectors.imap.outbound import Envelope, Place, mails_of
 from daemon.clock import Clock
 from daemon.errors import Unavailable
 from daemon.model import Effect, NotNow, Receipt, Rejected, Sent, Sighting, Unclear
@@ -115,6 +115,19 @@ class Filing:
 
         await self._mailbox.work(file)
 
+    async def mark_answered(self, mails: Sequence[Place]) -> None:
+        r"""`\Answered`, as a mail program sets it. One that was moved or deleted needs none, and a
+        folder that keeps no flags is nobody's trouble. Raises Unavailable.
+        """
+
+        async def store(client: ImapClient) -> None:
+            for mail in mails:
+                with contextlib.suppress(Refused):
+                    if (place := await _place(client, mail)) is not None:
+                        await client.add_flag([place[0]], r"\Answered")
+
+        await self._mailbox.work(store)
+
     # --- labels
 
     async def label(self, effect: Effect, sending: _Sending) -> Receipt:
@@ -126,7 +139,7 @@ class Filing:
         async def store(client: ImapClient) -> Receipt:
             receipt: Receipt = Sent(GONE)
             begun = False
-            for mail in _mails(effect):
+            for mail in mails_of(effect):
                 place = await _place(client, mail)
                 if place is None:
                     continue
@@ -136,7 +149,7 @@ class Filing:
                 if not begun:
                     await sending()
                     begun = True
-                await client.add_keyword([uid], keyword)
+                await client.add_flag([uid], keyword)
                 receipt = Sent(keyword)
             return receipt
 
@@ -151,7 +164,7 @@ class Filing:
 
         async def look(client: ImapClient) -> Sent | Sighting:
             found: Sent | Sighting = Sent(GONE)
-            for mail in _mails(effect):
+            for mail in mails_of(effect):
                 place = await _place(client, mail)
                 if place is None:
                     continue
@@ -166,12 +179,7 @@ class Filing:
             return Sighting.UNKNOWN
 
 
-def _mails(effect: Effect) -> Sequence[Sequence[Any]]:
-    mails: Any = effect.target.get("mails", ())
-    return mails if isinstance(mails, list | tuple) else ()
-
-
-async def _place(client: ImapClient, mail: Sequence[Any]) -> tuple[int, bool] | None:
+async def _place(client: ImapClient, mail: Place) -> tuple[int, bool] | None:
     """A mail's uid as it is now, its folder selected, and whether that keeps new keywords. None:
     it is not in its folder any more.
     """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from connectors.imap.fetched import Fetched
+from daemon.files import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,4 @@ def load(path: Path, folder: str) -> Origin | None:
 def save(path: Path, origin: Origin) -> None:
     """On the disk when it returns. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_suffix(".part")
-    with draft.open("w") as file:
-        json.dump(asdict(origin), file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_file(path, json.dumps(asdict(origin)).encode())

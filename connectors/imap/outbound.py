@@ -43,6 +43,10 @@ _AS_IS.body_encoding = QP  # readable on the wire, and no line is too long
 _POLICY = compat32.clone(linesep="\r\n", max_line_length=998)
 
 
+# Where a mail of the mailbox lies: folder, UIDVALIDITY, UID, and its Message-ID if it has moved.
+Place = Sequence[Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What SMTP is told of a mail: addresses, and the bytes."""
@@ -105,7 +109,10 @@ def _answering(answer: Answer, table: ImapTable, kind: EffectKind) -> NewEffect:
         connector=answer.connector,
         conversation=answer.conversation,
         kind=kind,
-        target={"to": _recipients(answer.messages)},
+        target={
+            "to": _recipients(answer.messages),
+            "mails": [message.target["mail"] for message in answer.messages],
+        },
         body={
             "from": table.address,
             "message_id": message_id,
@@ -116,6 +123,12 @@ def _answering(answer: Answer, table: ImapTable, kind: EffectKind) -> NewEffect:
         },
         names=(message_id,),
     )
+
+
+def mails_of(effect: Effect) -> Sequence[Place]:
+    """The mails that an effect answers, or labels."""
+    mails: Any = effect.target.get("mails", ())
+    return mails if isinstance(mails, list | tuple) else ()
 
 
 def compose_notice(table: ImapTable, connector: str, key: str, to: str, text: str) -> NewEffect:
@@ -150,8 +163,7 @@ def describe(effect: Effect) -> str:
                 words += ["on the mail", _code(str(body["in_reply_to"]).strip("<>"))]
             return " ".join(words)
         case EffectKind.LABEL:
-            mails: Any = effect.target.get("mails", [])
-            where = ", ".join(":".join(map(str, mail[:3])) for mail in mails)
+            where = ", ".join(":".join(map(str, mail[:3])) for mail in mails_of(effect))
             return f"the label {_code(body['keyword'])} on {_code(where)}"
     return ""
 

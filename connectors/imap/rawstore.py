@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from daemon.clock import Clock
+from daemon.files import sync_folder
 
 
 class RawStore:
@@ -33,7 +34,7 @@ class RawStore:
         """Give a draft its name; its path, once it is on the disk."""
         folder = self._today()
         path = draft.move(folder)
-        _sync(folder)
+        sync_folder(folder)
         return path
 
     def keep_all(self, raws: Mapping[int, bytes | bytearray]) -> dict[int, Path]:
@@ -47,7 +48,7 @@ class RawStore:
                 paths[key] = draft.move(folder)
             finally:
                 draft.discard()
-        _sync(folder)
+        sync_folder(folder)
         return paths
 
     def relative(self, path: Path) -> str:
@@ -66,7 +67,7 @@ class RawStore:
         folder = self.root / day.isoformat()
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync(self.root)
+            sync_folder(self.root)
         return folder
 
 
@@ -97,11 +98,3 @@ class Draft:
         with contextlib.suppress(OSError):
             self._file.close()
         self._path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

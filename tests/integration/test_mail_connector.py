@@ -69,6 +69,9 @@ async def test_a_colleagues_mail_is_answered_and_the_answer_filed(stage: MailSta
     assert copy["Message-ID"] == receipt.ref
     assert copy.as_bytes() == parsed(taken.raw).as_bytes()
     assert await stage.connector.find(reply) == receipt
+    (flags,) = await stage.flags()
+    assert r"\Answered" in flags  # as a mail program shows it
+    assert r"\Seen" not in flags  # no person has read it yet
 
 
 async def test_a_strangers_mail_becomes_a_draft_and_nothing_leaves(stage: MailStage) -> None:
@@ -84,6 +87,7 @@ async def test_a_strangers_mail_becomes_a_draft_and_nothing_leaves(stage: MailSt
     assert left["To"] == "eve@evil.org"
     assert left.get_content().strip() == "On Sundays."
     assert "\\Draft" in (await stage.flags("Drafts"))[0]
+    assert r"\Answered" not in (await stage.flags())[0]  # that is for whoever sends the draft
     assert await stage.connector.find(draft) == receipt
     assert not stage.sink.taken
 
@@ -207,6 +211,7 @@ async def test_what_was_taken_before_a_crash_is_known_and_filed_after_it(
         running = asyncio.create_task(after.run(stage.intake, lambda: None))
         (copy,) = await stage.filed("Sent")
         assert copy["Message-ID"] == found.ref
+        assert r"\Answered" in (await stage.flags())[0]
         await stopped(running)
         await close(after)
         assert await stage.restarted().find(reply) == found  # by the copy, now

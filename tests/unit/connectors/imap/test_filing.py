@@ -72,9 +72,9 @@ class Box:
         self._fail("append")
         self.done.append(f"append {folder} {flags}")
 
-    async def add_keyword(self, uids: list[int], keyword: str) -> None:
-        self._fail("add_keyword")
-        self.done.append(f"keyword {uids} {keyword}")
+    async def add_flag(self, uids: list[int], flag: str) -> None:
+        self._fail("add_flag")
+        self.done.append(f"flag {uids} {flag}")
 
     def _fail(self, command: str) -> None:
         if command in self.failures:
@@ -182,7 +182,16 @@ async def test_sending_is_committed_before_the_label_can_be_seen() -> None:
     box = Box()
     box.there = {"INBOX": [5]}
     assert await labelled(box) == Sent("Triage/order")
-    assert box.done == ["sending", "keyword [5] Triage/order"]
+    assert box.done == ["sending", "flag [5] Triage/order"]
+
+
+async def test_a_mailbox_that_keeps_no_flags_is_no_trouble_to_an_answer() -> None:
+    box, away = Box(add_flag=Refused("NO read-only")), Box(add_flag=ConnectionLost("gone"))
+    box.there = away.there = {"INBOX": [5]}
+    await Filing(box, SystemClock()).mark_answered([["INBOX", 1, 5, "<a@b>"]])
+    assert box.done == []
+    with pytest.raises(Unavailable):  # but one that is away is waited for
+        await Filing(away, SystemClock()).mark_answered([["INBOX", 1, 5, "<a@b>"]])
 
 
 async def test_a_server_without_keywords_takes_no_label() -> None:
