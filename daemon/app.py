@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,9 @@ from daemon.recovery import recover
 from daemon.reload import compare
 from daemon.room import Room, disk_of
 from daemon.signals import Signals, handled
+from daemon.stall import StallWatch
 from daemon.supervisor import Serve, Supervisor
+from daemon.systemd import Systemd, from_environment
 from daemon.timekeeping import Timekeeping
 from daemon.tools import all_tools
 from daemon.upkeep import Upkeep
@@ -67,7 +70,9 @@ class Reread:
 class Daemon:
     """One running daemon. Built by `open_daemon`; `run` lasts until it is told to stop."""
 
-    def __init__(self, config: Config, ledger: Ledger, clock: JumpingClock) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, clock: JumpingClock, systemd: Systemd | None = None
+    ) -> None:
         self.config = config
         self.ledger = ledger
         self.clock = clock
@@ -118,7 +123,9 @@ class Daemon:
         self.timekeeping = Timekeeping(
             ledger=ledger, clock=clock, tell=self.notifier.tell, moved=self._wake_all
         )
-        self.loop_pulse = LoopPulse(clock, self.metrics)
+        self.systemd = systemd or Systemd(clock)
+        self.loop_pulse = LoopPulse(clock, self.metrics, self.systemd.progress)
+        self.stall_watch = StallWatch(lambda: self.loop_pulse.beat_at, clock)
         self.registry = HealthRegistry()
         self._add_checks()
 
@@ -127,6 +134,7 @@ class Daemon:
     def services(self) -> dict[str, Serve]:
         """Everything that runs until cancelled, in the order it starts."""
         services: dict[str, Serve] = {"http": self._serve_http, "loop": self.loop_pulse.run}
+        services["stall-watch"] = self.stall_watch.run
         for name in self.connectors:
             services[f"connector:{name}"] = self._listener(name)
             services[f"delivery:{name}"] = self.deliveries[name].run
@@ -142,6 +150,7 @@ class Daemon:
         """Drain: stop listening, let turns end, flush the outbox. Nothing is lost if cut short."""
         log.info("daemon.draining", seconds=seconds)
         self.draining = True
+        self.systemd.stopping()
         self.intake.closed = True
         await self.supervisor.stop(*(f"connector:{name}" for name in self.connectors))
         if self._flow is not None:
@@ -230,6 +239,7 @@ class Daemon:
             log.info("daemon.recovered", processes_ended=ended, turns=recovered)
             self._flow = flow
             self._flow_ready.set()
+            self.systemd.ready()
         await self._flow.pool.run()
 
     async def _run_dispatcher(self) -> None:
@@ -459,14 +469,16 @@ class Daemon:
 
 
 async def run(config: Config, reread: Reread) -> int:
-    """`postroom run`: open everything, run until told to stop, return the exit status.
+    """`postroom run`: open everything, run until told to stop, return the exit status. What systemd
+    set in the environment is taken out of it.
 
     Raises DataDirBusy, LedgerError, WallError, ConfigError before anything is heard.
     """
     clock = SystemClock()
+    systemd = from_environment(clock, os.environ)
     ledger = await open_ledger(config.daemon.data_dir, clock)
     try:
-        daemon = Daemon(config, ledger, clock)
+        daemon = Daemon(config, ledger, clock, systemd)
         with handled(lambda: daemon.spawn(daemon.reload(reread))) as signals:
             log.info("daemon.started", version=daemon.versions["postroom"])
             return await daemon.run(signals)

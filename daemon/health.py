@@ -121,21 +121,25 @@ class LedgerPulse:
 
 
 class LoopPulse:
-    """Whether the event loop turns, and how late: `/livez` reads it."""
+    """Whether the event loop turns, and how late: for `/livez`. `progress` is told each time."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, clock: Clock, metrics: Metrics, progress: Callable[[], None] = lambda: None
+    ) -> None:
         self._clock = clock
         self._metrics = metrics
-        self._beat_at = clock.monotonic()
+        self._progress = progress
+        self.beat_at = clock.monotonic()
         self.lag = 0.0
 
     async def run(self) -> None:
         while True:
             before = self._clock.monotonic()
             await asyncio.sleep(BEAT_SECONDS)
-            self._beat_at = self._clock.monotonic()
-            self.lag = max(0.0, self._beat_at - before - BEAT_SECONDS)
+            self.beat_at = self._clock.monotonic()
+            self.lag = max(0.0, self.beat_at - before - BEAT_SECONDS)
             self._metrics.event_loop_lag_seconds.set(self.lag)
+            self._progress()
 
     def turns(self) -> bool:
-        return self._clock.monotonic() - self._beat_at < BLOCKED_AFTER_SECONDS
+        return self._clock.monotonic() - self.beat_at < BLOCKED_AFTER_SECONDS

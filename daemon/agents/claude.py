@@ -92,7 +92,13 @@ class ClaudeAgents:
             if not isinstance(error, Exception):
                 raise
             raise self._start_failed(error, workspace, stderr, resume=resume) from error
-        agent = ClaudeAgent(client, process, lambda: self._forget(workspace))
+        agent = ClaudeAgent(
+            client,
+            process,
+            lambda: self._forget(workspace),
+            quiet=self._settings.quiet_seconds,
+            answer=self._settings.answer_seconds,
+        )
         self._live[workspace.id] = agent
         return agent
 

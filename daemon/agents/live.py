@@ -31,11 +31,19 @@ class ClaudeAgent:
     """The port `Agent` over a connected client. Made by `ClaudeAgents.start`."""
 
     def __init__(
-        self, client: ClaudeSDKClient, process: ProcessRef, on_gone: Callable[[], None]
+        self,
+        client: ClaudeSDKClient,
+        process: ProcessRef,
+        on_gone: Callable[[], None],
+        *,
+        quiet: float,
+        answer: float,
     ) -> None:
         self.process = process
         self._client = client
         self._on_gone = on_gone
+        self._quiet = quiet
+        self._answer = answer
         self._idle = asyncio.Event()
         self._idle.set()
         self._inbox: asyncio.Queue[Message | AgentDied] | None = None
@@ -109,13 +117,16 @@ class ClaudeAgent:
     async def _next(
         self, view: TurnView, inbox: asyncio.Queue[Message | AgentDied]
     ) -> tuple[AgentEvent, ...]:
-        patience = None
+        patience = self._quiet
         if view.quiet:
             patience = RESULT_SECONDS if view.started else SETTLE_SECONDS
         try:
             async with asyncio.timeout(patience):
                 message = await inbox.get()
         except TimeoutError:
+            if not view.quiet:
+                await self._show_life()
+                return ()
             event = view.give_up(interrupted=self._interrupted)
             if event is None:
                 raise AgentDied("it went idle without a result") from None
@@ -123,6 +134,19 @@ class ClaudeAgent:
         if isinstance(message, AgentDied):
             raise message
         return view.feed(message)
+
+    async def _show_life(self) -> None:
+        """Silence is no fault: a tool may work for long, the model may think. A process that does
+        not answer either is frozen. Raises AgentDied.
+        """
+        try:
+            async with asyncio.timeout(self._answer):
+                await self._client.get_mcp_status()
+        except Exception as error:
+            if self._death is not None:
+                raise self._death from error
+            silent = self._quiet + self._answer
+            raise AgentDied(f"it froze: not a word for {silent:g} s, asked or not") from error
 
     async def _rest(self) -> None:
         """Until the turn before is over for the CLI, too: two prompts may share one result."""

@@ -21,7 +21,8 @@ class AgentSettings:
     let their conversations share the model's prompt cache.
 
     `level` is an isolation level that has been proven; `data_dir` is absolute. `max_line_bytes`
-    bounds one message of the CLI (the SDK's default of 1 MiB kills its reader: measured).
+    bounds one message of the CLI (the SDK's default of 1 MiB kills its reader: measured). A process
+    that says nothing for `quiet_seconds` of a turn has to answer within `answer_seconds`.
     """
 
     model: str
@@ -33,6 +34,8 @@ class AgentSettings:
     model_retries: int = 3
     max_line_bytes: int = 32 << 20
     start_seconds: float = 60.0
+    quiet_seconds: float = 30.0
+    answer_seconds: float = 30.0
 
 
 def offered_tools(specs: Sequence[ToolSpec], profile: Profile) -> tuple[ToolSpec, ...]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +92,30 @@ async def test_a_second_sigint_stops_at_once_and_still_nothing_is_lost(
         await daemon.start()
         assert (await slack.wait_for_answer(said, within=60)).text == "after all"
     assert len(slack.posts()) == 1
+
+
+async def test_systemd_hears_of_the_start_of_progress_and_of_the_end(
+    new_daemon: NewDaemon, slack: StandInSlack, tmp_path: Path
+) -> None:
+    """What deploy/postroom.service relies on: Type=notify, WatchdogSec."""
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(listener, lambda: heard.append(listener.recv(200).decode()))
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
+        async with new_daemon(secrets=environ) as daemon:
+            assert "READY=1" in heard, "not before the walls are proven, and then at once"
+            beats = heard.count("WATCHDOG=1")
+            await eventually(lambda: heard.count("WATCHDOG=1") > beats + 2, "it makes progress")
+            os.kill(daemon.pid, signal.SIGSTOP)
+            await asyncio.sleep(0.2)
+            beats = heard.count("WATCHDOG=1")
+            await asyncio.sleep(1.5)
+            assert heard.count("WATCHDOG=1") == beats, "a daemon that stands still says nothing"
+            os.kill(daemon.pid, signal.SIGCONT)
+            said = slack.mention(BEA, CHANNELS[0], "[[say:awake]]")
+            assert (await slack.wait_for_answer(said)).text == "awake"
+        loop.remove_reader(listener)
+    assert (heard.count("READY=1"), heard.count("STOPPING=1")) == (1, 1)

@@ -163,6 +163,38 @@ async def test_agent_killed_mid_tool_takes_its_tool_along(stage: RealStage) -> N
     assert stage.agents.fate(workspace, prompt.uuid).tools_open == ("Bash",)
 
 
+async def test_frozen_agent_is_found_out_and_ended_long_before_the_turn_has_run_out(
+    tmp_path: Path,
+) -> None:
+    async with real_stage(tmp_path, quiet_seconds=1.0, answer_seconds=2.0) as stage:
+        prompt, hold = stage.held("never")
+        async with started(stage) as agent:
+            playing = asyncio.create_task(play(agent, prompt))
+            await hold.arrived()
+            os.kill(agent.process.pid, signal.SIGSTOP)
+            with pytest.raises(AgentDied, match="froze"):
+                await playing
+            await agent.close()
+            assert stage.is_gone(agent.process), "SIGTERM does not reach what is stopped"
+
+
+async def test_long_silence_of_a_tool_or_of_the_model_is_no_freeze(tmp_path: Path) -> None:
+    async with (
+        real_stage(tmp_path, quiet_seconds=0.5, answer_seconds=20.0) as stage,
+        started(stage) as agent,
+    ):
+        slow = Prompt(new_uuid(), bash("sleep 3") + say("slept"))
+        assert (await answer(agent, slow)).text == "slept"
+        prompt, hold = stage.held("thought")
+        playing = asyncio.create_task(play(agent, prompt))
+        await hold.arrived()
+        await asyncio.sleep(2)  # four silences of the model's
+        hold.release()
+        end = (await playing)[-1]
+        assert isinstance(end, TurnEnded)
+        assert end.text == "thought"
+
+
 async def test_interrupted_tool_is_gone_and_the_agent_lives(stage: RealStage) -> None:
     workspace = stage.agents.new_workspace()
     prompt = prompt_of(bash("echo here > started; sleep 300") + say("never"))
