@@ -101,6 +101,8 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute(f"pragma busy_timeout = {BUSY_MS}")
         (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
         connection.execute("pragma synchronous = full")
+        # What is erased must not stay in free space; zeroes there are written with the page anyway.
+        connection.execute("pragma secure_delete = on")
     except sqlite3.Error as error:
         connection.close()
         raise LedgerError(_told(path, error)) from error

@@ -311,6 +311,7 @@ class SqliteLedger:
     async def erase(self, who: str) -> tuple[Workspace, ...]:
         workspaces = await self._own(upkeep.erase, who, self._data_dir)
         await self._drop_raw()
+        await self._writer.empty_log()
         return workspaces
 
     async def retain(

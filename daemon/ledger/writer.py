@@ -24,6 +24,7 @@ _Result = tuple[Any, Exception | None]
 MAX_BATCH = 256
 IDLE_SECONDS = 0.25
 CHECKPOINT_BYTES = 512 * 1024  # below it the write-ahead log is left alone
+EMPTYING_TRIES, EMPTYING_PAUSE_SECONDS = 20, 0.1
 
 
 class Writer:
@@ -40,6 +41,7 @@ class Writer:
         self._gate = threading.Lock()
         self._closed = False
         self.commits = 0
+        self._log_must_go = False
         self.failed: str | None = None  # why a whole transaction failed, until somebody asks
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -54,6 +56,17 @@ class Writer:
                 raise LedgerError("the ledger is closed")
             self._queue.put((job, future))
         return future
+
+    async def empty_log(self) -> None:
+        """Return when the write-ahead log, which keeps earlier forms of pages, is emptied. A reader
+        that stays in the way is not waited for: the thread tries again whenever it comes to rest.
+        """
+        self._log_must_go = True
+        for _ in range(EMPTYING_TRIES):
+            await self.submit(_nothing)
+            if not self._log_must_go:
+                return
+            await asyncio.sleep(EMPTYING_PAUSE_SECONDS)
 
     async def close(self) -> None:
         """Write what is queued, checkpoint, and end the thread."""
@@ -81,7 +94,7 @@ class Writer:
         try:
             first = self._queue.get(timeout=IDLE_SECONDS)
         except queue.Empty:
-            if self._log_size() > CHECKPOINT_BYTES:
+            if self._log_must_go or self._log_size() > CHECKPOINT_BYTES:
                 self._checkpoint()
             first = self._queue.get()
         batch: list[_Waiting] = []
@@ -95,7 +108,10 @@ class Writer:
             else:
                 batch.append(item)
         if batch:
-            self._answer(batch, self._commit([job for job, _ in batch]))
+            results = self._commit([job for job, _ in batch])
+            if self._log_must_go:
+                self._checkpoint()
+            self._answer(batch, results)
         return not last
 
     def _commit(self, jobs: list[Job]) -> list[_Result]:
@@ -161,10 +177,15 @@ class Writer:
         """
         try:
             self._connection.execute("pragma busy_timeout = 0")
-            self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            (busy, *_) = self._connection.execute("pragma wal_checkpoint(truncate)").fetchone()
             self._connection.execute("pragma busy_timeout = 5000")
+            self._log_must_go = self._log_must_go and bool(busy)
         except sqlite3.Error:
             return  # the commits are on disk either way
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """A job that waits for those before it."""
 
 
 def _resolve(futures: list[asyncio.Future[Any]], results: list[_Result]) -> None:

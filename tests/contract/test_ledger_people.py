@@ -224,6 +224,56 @@ async def test_an_erased_conversation_leaves_only_its_keys(stage: Stage) -> None
     assert await stage.ledger.erase("t1") == ()
 
 
+PLANTED = (
+    b"pl4nted-message",
+    b"pl4nted-answer",
+    b"pl4nted-effect",
+    b"pl4nted-subject",
+    b"Eve-Pl4nted",
+)
+
+
+def still_there(root: Path) -> list[tuple[str, bytes]]:
+    """The planted words in any file below a directory, byte by byte."""
+    return [
+        (str(path.relative_to(root)), word)
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+        for word in PLANTED
+        if word in path.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize("who", ["t1", "test:eve"])
+async def test_no_byte_of_what_is_erased_stays_on_disk(stage: Stage, who: str) -> None:
+    """Not in free pages, not in the write-ahead log: a deletion that leaves them is none."""
+    for number in range(5):
+        await stage.sent("somebody else's", f"before-{number}")
+    long = "pl4nted-message " * 2000  # it needs pages of its own
+    for text in ("pl4nted-message", long):
+        message = stage.message(text, sender="eve", raw=f"raw/{len(text)}")
+        raw(stage, str(len(text)))
+        (stage.root / f"raw/{len(text)}").write_bytes(b"pl4nted-message")
+        sender = replace(message.sender, name="Eve-Pl4nted")
+        await stage.hear(replace(message, subject="pl4nted-subject", sender=sender))
+        turn = await stage.claim()
+        await stage.ledger.begin_attempt(turn.id, 1, PROCESS)
+        await stage.ledger.requeue(turn.id, not_before=0, resend=False, reason="away")
+        await stage.claim()
+        effect = post(f"{turn.id}/answer", "t1", "pl4nted-effect")
+        ending = Ending(TurnState.DONE, "pl4nted-answer", "", (effect,))
+        assert await stage.ledger.end_turn(turn.id, ending)
+        await stage.ledger.mark_sending(effect.id)
+        await stage.ledger.mark_sent(effect.id, "ref")
+    await stage.hear(stage.message("pl4nted-message, not yet answered", sender="eve"))
+    for number in range(5):
+        await stage.sent("somebody else's", f"after-{number}")
+    assert {word for _, word in still_there(stage.root)} == set(PLANTED)
+    await stage.ledger.erase(who)
+    assert still_there(stage.root) == []
+    assert len(await stage.ledger.conversations(20)) == 10, "and all that is others' stays"
+
+
 @pytest.mark.parametrize("who", ["t1", "test:eve"])
 async def test_what_operators_were_told_of_something_erased_goes_too(
     stage: Stage, who: str

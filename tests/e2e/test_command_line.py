@@ -19,12 +19,13 @@ from daemon.demo.model import StandInModel
 from daemon.demo.process import DaemonProcess
 from daemon.demo.slack import StandInSlack
 from tests.e2e.conftest import NewDaemon
-from tests.e2e.looking import eventually, texts
+from tests.e2e.looking import eventually, files_below, texts
 
 pytestmark = pytest.mark.e2e
 
 POSTROOM = Path(sys.executable).with_name("postroom")
 BEA, CHANNEL = "U0002", "C0001"
+PLANTED = "pl4nted-word"
 SLACK = """
 [connectors.slack]
 kind = "slack"
@@ -307,7 +308,7 @@ async def test_what_was_said_can_be_read_when_the_daemon_is_down_and_erased_when
 ) -> None:
     daemon = new_daemon()
     async with daemon:
-        said = slack.mention(BEA, CHANNEL, "[[say:private]]")
+        said = slack.mention(BEA, CHANNEL, f"[[say:private]] {PLANTED}")
         await slack.wait_for_answer(said)
         await eventually(lambda: daemon.logged("delivery.sent"), "the end of the delivery")
     told = json.loads((await typed(daemon, "trace", said.ts, "--json")).fine())
@@ -317,11 +318,18 @@ async def test_what_was_said_can_be_read_when_the_daemon_is_down_and_erased_when
     )
     assert [one["text"] for one in shown["said"]][-1] == "private"
     assert "`postroom run`" in (await typed(daemon, "conversations", "erase", "x")).refused(69)
+    assert files_with(daemon.data, PLANTED), "in the ledger, and in the transcript"
     async with daemon:
         assert "erased" in (await typed(daemon, "conversations", "erase", conversation)).fine()
         gone = await typed(daemon, "conversations", "show", conversation)
         assert "there is no conversation" in gone.refused(1)
         assert "only its key is kept" in (await typed(daemon, "trace", said.ts)).fine()
+        assert files_with(daemon.data, PLANTED) == []
+    assert files_with(daemon.root, PLANTED) == [], "and none in the log"
+
+
+def files_with(root: Path, word: str) -> list[Path]:
+    return [path for path in files_below(root) if word.encode() in path.read_bytes()]
 
 
 async def test_a_hangup_takes_up_what_can_be_and_names_what_cannot(
