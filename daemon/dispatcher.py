@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import structlog
 
@@ -15,6 +16,7 @@ from daemon.worker import SILENCE_SECONDS
 
 log = structlog.get_logger()
 
+REFRESHED_AT_ONCE = 200  # conversations looked up between two claims
 SETTLE_CAP_SECONDS = 3.0  # a stream of messages delays its own turn no longer than this
 
 
@@ -71,10 +73,10 @@ class Dispatcher:
         return self._queue.ahead(Priority.CHAT, self._clock.now())
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Raises LedgerError: what it was about to claim is read anew then."""
+        self._unread = True
         while True:
             self._event.clear()
-            await self._refresh()
             pause = None if self.paused else await self._dispatch()
             try:
                 async with asyncio.timeout(pause):
@@ -87,21 +89,26 @@ class Dispatcher:
             self._unread = False
             for each in await self._ledger.all_ready():
                 self._queue.put(each, self._due(each))
-        changed, self._changed = self._changed, set()
+        changed = list(itertools.islice(self._changed, REFRESHED_AT_ONCE))
+        self._changed.difference_update(changed)
+        if not changed:
+            return
+        found = await self._ledger.ready_among(changed)
         for conversation in changed:
-            ready = await self._ledger.ready(conversation)
-            if ready is None:
-                self._queue.drop(conversation)
-            else:
-                self._queue.put(ready, self._due(ready))
+            self._queue.drop(conversation)
+        for ready in found:
+            self._queue.put(ready, self._due(ready))
 
     async def _dispatch(self) -> float | None:
         """Start what can start; return seconds until something is due, None when nothing is."""
         while True:
+            await self._refresh()  # before each claim: a chat must not wait for a flood to be over
             now = self._clock.now()
             ready = self._queue.take(now, self._classes())
-            if ready is None:
+            if ready is None and not self._changed and not self._unread:
                 return self._pause(now)
+            if ready is None:
+                continue
             # No seat: its own process is busy or leaves, and the pool wakes it when that is over.
             seat = self._pool.offer(ready)
             if seat is None:

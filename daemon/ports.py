@@ -501,6 +501,12 @@ class Ledger(Protocol):
         """The conversation's work, or None: nothing waits, or a turn of it runs."""
         ...
 
+    async def ready_among(
+        self, conversations: Sequence[ConversationId]
+    ) -> tuple[ReadyConversation, ...]:
+        """Those of them that have work, in one look."""
+        ...
+
     async def all_ready(self) -> tuple[ReadyConversation, ...]: ...
     async def workspace(self, conversation: ConversationId) -> Workspace | None:
         """The workspace that a conversation has adopted, if it has one."""

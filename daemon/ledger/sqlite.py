@@ -134,6 +134,11 @@ class SqliteLedger:
     async def ready(self, conversation: ConversationId) -> ReadyConversation | None:
         return await self._read(turns.ready, conversation)
 
+    async def ready_among(
+        self, conversations: Sequence[ConversationId]
+    ) -> tuple[ReadyConversation, ...]:
+        return await self._read(turns.ready_among, conversations)
+
     async def all_ready(self) -> tuple[ReadyConversation, ...]:
         return await self._read(turns.all_ready)
 

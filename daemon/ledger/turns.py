@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.errors import LedgerError
@@ -84,7 +85,13 @@ def all_ready(connection: sqlite3.Connection) -> tuple[ReadyConversation, ...]:
         f"select conversation from inbox where {_OPEN} "
         "union select conversation from turn where state = 'queued'"
     ).fetchall()
-    each = (ready(connection, ConversationId(row["conversation"])) for row in found)
+    return ready_among(connection, [ConversationId(row["conversation"]) for row in found])
+
+
+def ready_among(
+    connection: sqlite3.Connection, conversations: Sequence[ConversationId]
+) -> tuple[ReadyConversation, ...]:
+    each = (ready(connection, conversation) for conversation in conversations)
     return tuple(one for one in each if one is not None)
 
 

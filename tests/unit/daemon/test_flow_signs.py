@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,28 @@ from daemon.intake import LONG_QUEUE
 from daemon.model import ConversationId, Priority, Sender, Stop, Trust, Turn, Workspace
 from daemon.ports import ClaimLimits, Ledger
 from tests.flow import Flow, RecordingConnector
+
+
+class Claiming:
+    """A ledger whose answer to a claim takes its time."""
+
+    def __init__(self, ledger: Ledger, after: Callable[[], Awaitable[None]]) -> None:
+        self._ledger = ledger
+        self._after = after
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._ledger, name)
+
+    async def claim(
+        self, conversation: ConversationId, spare: Workspace | None, limits: ClaimLimits
+    ) -> Turn | None:
+        turn = await self._ledger.claim(conversation, spare, limits)
+        await self._after()
+        return turn
+
+
+def claiming(after: Callable[[], Awaitable[None]]) -> Callable[[Ledger], Ledger]:
+    return lambda ledger: cast("Ledger", Claiming(ledger, after))
 
 
 async def test_stop_is_heard_while_another_process_makes_way(tmp_path: Path) -> None:
@@ -91,6 +114,20 @@ async def test_a_long_queue_is_told_once_in_words_that_stay(tmp_path: Path) -> N
         go.set()
         answers = await flow.answers(LONG_QUEUE + 3)
         assert [text for thread, text in answers if thread == "far"] == [told, "well"]
+
+
+async def test_people_in_chat_do_not_wait_until_a_flood_of_mail_is_worked_off(
+    tmp_path: Path,
+) -> None:
+    mail = RecordingConnector("mail", Priority.MAIL)
+    connectors = (RecordingConnector(), mail)
+    slow = claiming(lambda: asyncio.sleep(0.02))  # slower than a turn: there always is room
+    async with Flow(tmp_path, max_processes=8, connectors=connectors, ledger=slow) as flow:
+        await asyncio.gather(*(flow.say("a mail", f"m{n}", connector=mail) for n in range(150)))
+        await flow.until(lambda: len(mail.outside) > 5)
+        await flow.say("quick", "t1")
+        assert await flow.answers(1) == [("t1", "ok")]
+        assert len(mail.outside) < 100, "it went before those that waited longer"
 
 
 async def test_a_mail_that_waits_is_told_nothing(tmp_path: Path) -> None:
@@ -190,27 +227,11 @@ async def test_stop_ends_a_turn_that_waits_for_the_model(tmp_path: Path) -> None
 async def test_stop_is_heard_between_the_claim_and_the_start_of_a_turn(tmp_path: Path) -> None:
     claimed, go = asyncio.Event(), asyncio.Event()
 
-    class SlowClaim:
-        """The ledger, whose answer to a claim takes its time."""
+    async def held() -> None:
+        claimed.set()
+        await go.wait()
 
-        def __init__(self, ledger: Ledger) -> None:
-            self._ledger = ledger
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._ledger, name)
-
-        async def claim(
-            self, conversation: ConversationId, spare: Workspace | None, limits: ClaimLimits
-        ) -> Turn | None:
-            turn = await self._ledger.claim(conversation, spare, limits)
-            claimed.set()
-            await go.wait()
-            return turn
-
-    def slow(ledger: Ledger) -> Ledger:
-        return cast("Ledger", SlowClaim(ledger))
-
-    async with Flow(tmp_path, ledger=slow) as flow:
+    async with Flow(tmp_path, ledger=claiming(held)) as flow:
         await flow.say("hello")
         await claimed.wait()
         await flow.intake.accept(stop("t1"))
