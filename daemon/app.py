@@ -429,6 +429,7 @@ class Daemon:
         }
 
     def _refresh_metrics(self) -> None:
+        self.metrics.tasks.set(len(asyncio.all_tasks()))
         for name in self.connectors:
             health = self._connector_health(name)
             self.metrics.connector_ready.labels(name).set(1 if health.ready else 0)

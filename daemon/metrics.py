@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0)
 _SLOW = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
@@ -62,6 +70,9 @@ class Metrics:
         self.restarts = counter("restarts", "Services restarted", "service")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait for a person")
         self.event_loop_lag_seconds = gauge("event_loop_lag_seconds", "How late the loop turns")
+        self.tasks = gauge("tasks", "Asyncio tasks of the daemon: flat where nothing leaks")
+        # The daemon's own memory, processor time and file descriptors, by Prometheus' own names.
+        ProcessCollector(registry=registry)
         self.isolation_level = Info(
             "postroom_isolation_level", "The level that passed its proof", registry=registry
         )

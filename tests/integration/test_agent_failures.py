@@ -300,19 +300,26 @@ async def test_session_whose_transcript_is_unusable_begins_anew(
         assert (await answer(agent, stage.says("anew"))).text == "anew"
 
 
+@pytest.mark.parametrize("how", ["at work", "deaf", "frozen"])
 async def test_process_of_a_former_daemon_is_found_and_ended(
-    stage: RealStage, tmp_path: Path
+    stage: RealStage, tmp_path: Path, how: str
 ) -> None:
     workspace = stage.agents.new_workspace()
+    deaf = "trap '' TERM; " if how == "deaf" else ""
     async with started(stage, workspace) as agent:
         turn = asyncio.create_task(
-            play(agent, prompt_of(bash("echo here > started; sleep 300") + say("never")))
+            play(agent, prompt_of(bash(f"{deaf}echo here > started; sleep 300") + say("never")))
         )
         await appears(workspace.work / "started")
+        family = processes.members(agent.process)
+        if how == "frozen":
+            for each in family:
+                os.kill(each.pid, signal.SIGSTOP)
         later = RealStage(stage.model, tmp_path)
         assert later.agents.processes() == {workspace.id: agent.process}
         assert await later.agents.end_leftovers() == 1
-        assert stage.is_gone(agent.process)
+        assert len(family) > 1, "the tool, too"
+        assert not [each for each in family if processes.alive(each)]
         assert not later.agents.processes()
         with pytest.raises(AgentDied):
             await turn
