@@ -15,6 +15,8 @@ from daemon.model import (
     Answer,
     ConversationId,
     Cursor,
+    Deleted,
+    Edited,
     Identity,
     Inbound,
     KnownConversation,
@@ -75,7 +77,7 @@ class LedgerIntake:
         if self.closed:
             raise Unavailable("intake is closed")
         began = self._clock.monotonic()
-        registered = await self._ledger.register(item, cursor)
+        registered = await self._keep(item, cursor)
         self._metrics.register_seconds.observe(self._clock.monotonic() - began)
         self._metrics.messages_received.labels(item.connector, registered.outcome.value).inc()
         log.info(
@@ -90,7 +92,28 @@ class LedgerIntake:
                 await self._end(item.conversation, registered.called_off)
         elif isinstance(item, Message):
             await self._follow(item, registered, began)
+        elif isinstance(item, Edited):
+            await self._follow(item.message, registered, began)
+        elif isinstance(item, Deleted):
+            await self._let_go(item, registered)
         return registered
+
+    async def _keep(self, item: Inbound, cursor: Cursor | None) -> Registered:
+        if isinstance(item, Edited):
+            return await self._ledger.revise(item)
+        if isinstance(item, Deleted):
+            return await self._ledger.withdraw(item)
+        return await self._ledger.register(item, cursor)
+
+    async def _let_go(self, item: Deleted, registered: Registered) -> None:
+        """What waited behind a message that was taken back goes on; its sign goes."""
+        await self._go_on(registered.taken_up)
+        if registered.outcome is not Outcome.WITHDRAWN or registered.conversation is None:
+            return
+        self._wake(registered.conversation)
+        connector = self._connectors.get(item.connector)
+        if registered.idle and isinstance(connector, ShowsActivity):
+            self._spawn(connector.show_activity(item.target, ""))
 
     async def _follow(self, message: Message, registered: Registered, began: float) -> None:
         if registered.outcome in _READY and registered.conversation is not None:

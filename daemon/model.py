@@ -123,7 +123,35 @@ class Stop:
     sender: Sender
 
 
-Inbound = Message | Ignored | Unreadable | Stop
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """Its author changed a message: `message` is what it says now. `begins` is true where it may
+    become one of ours by that (a mention was added), or may not have been heard before.
+    """
+
+    message: Message
+    begins: bool
+
+    @property
+    def connector(self) -> str:
+        return self.message.connector
+
+    @property
+    def outside_id(self) -> str:
+        return self.message.outside_id
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Its author took a message back. `target` is where an answer to it would have gone."""
+
+    connector: str
+    outside_id: str
+    target: JsonObject
+
+
+Heard = Message | Ignored | Unreadable | Stop
+Inbound = Heard | Edited | Deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +184,8 @@ class Outcome(StrEnum):
     LEFT_OUT = "left_out"  # of a lower trust label than its conversation
     UNIDENTIFIED = "unidentified"  # waits until its sender's trust is known
     UNREADABLE = "unreadable"
+    REVISED = "revised"  # a message that waits has a new text
+    WITHDRAWN = "withdrawn"  # a message that waited is not worked on: its author took it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +194,8 @@ class Registered:
 
     `tell` is true when the author of a left-out message has not been told yet. `taken_up` are
     messages of the same thread that were heard before the mention which makes them ours;
-    `called_off` those that waited when somebody said stop.
+    `called_off` those that waited when somebody said stop. `idle` is true where a message that was
+    withdrawn leaves nothing of its conversation under way.
     """
 
     outcome: Outcome
@@ -172,6 +203,7 @@ class Registered:
     conversation: ConversationId | None = None
     tell: bool = False
     taken_up: tuple[Registered, ...] = ()
+    idle: bool = False
     called_off: tuple[StoredMessage, ...] = ()
 
 

@@ -11,6 +11,8 @@ from daemon.errors import LedgerError
 from daemon.model import (
     ConversationId,
     Cursor,
+    Deleted,
+    Edited,
     EffectKind,
     Identity,
     Ignored,
@@ -75,6 +77,11 @@ class RecordingIntake:
 
     def _register(self, item: Inbound) -> Registered:
         alternate = getattr(item, "alternate_id", None)
+        known = (item.connector, item.outside_id) in self._keys
+        if isinstance(item, Deleted):
+            return Registered(Outcome.WITHDRAWN if known else Outcome.IGNORED)
+        if isinstance(item, Edited):
+            return Registered(Outcome.REVISED) if known else self._register(item.message)
         keys = {(item.connector, key) for key in (item.outside_id, alternate) if key}
         if keys & self._keys:
             return Registered(Outcome.DUPLICATE)

@@ -243,20 +243,42 @@ class Flow:
         outside_id: str = "",
         sent_at: float | None = None,
     ) -> Registered:
+        message = self.message(
+            text,
+            thread,
+            trust=trust,
+            sender=sender,
+            connector=connector,
+            addressed=addressed,
+            outside_id=outside_id,
+            sent_at=sent_at,
+        )
+        return await self.intake.accept(message)
+
+    def message(
+        self,
+        text: str,
+        thread: str = "t1",
+        *,
+        trust: Trust | None = Trust.MEMBER,
+        sender: str = "ada",
+        connector: RecordingConnector | None = None,
+        addressed: bool = True,
+        outside_id: str = "",
+        sent_at: float | None = None,
+    ) -> Message:
         into = connector or self.chat
         number = next(self._numbers)
-        return await self.intake.accept(
-            Message(
-                connector=into.name,
-                outside_id=outside_id or f"m{number}-{time.monotonic_ns()}",
-                conversation=ConversationId(thread),
-                sender=Sender(f"test:{sender}", sender.title(), trust),
-                text=text,
-                sent_at=self.clock.now() if sent_at is None else sent_at,
-                priority=into.priority,
-                target={"thread": thread},
-                addressed=addressed,
-            )
+        return Message(
+            connector=into.name,
+            outside_id=outside_id or f"m{number}-{time.monotonic_ns()}",
+            conversation=ConversationId(thread),
+            sender=Sender(f"test:{sender}", sender.title(), trust),
+            text=text,
+            sent_at=self.clock.now() if sent_at is None else sent_at,
+            priority=into.priority,
+            target={"thread": thread},
+            addressed=addressed,
         )
 
     async def until(self, wanted: Callable[[], bool], within: float = 10) -> None:

@@ -37,6 +37,7 @@ from connectors.slack.web import Web, answer_of
 from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
 from daemon.model import (
     Answer,
+    Edited,
     Effect,
     Finding,
     Health,
@@ -256,8 +257,9 @@ class SlackConnector:
         intake = self._intake
         assert intake is not None  # noqa: S101 - nothing is heard before `run`
         registered = await intake.accept(item)
-        if registered.outcome is Outcome.UNIDENTIFIED and isinstance(item, Message):
-            self._introductions.want(item.sender.id)
+        message = item.message if isinstance(item, Edited) else item
+        if registered.outcome is Outcome.UNIDENTIFIED and isinstance(message, Message):
+            self._introductions.want(message.sender.id)
         if any(taken.outcome is Outcome.UNIDENTIFIED for taken in registered.taken_up):
             for sender in await intake.unidentified(self.name):
                 self._introductions.want(sender)

@@ -1,7 +1,7 @@
 """What an Events API payload means: a pure function of the payload, the bot and who is known.
 
 Shapes: docs.slack.dev/reference/events/message and app_mention. What nobody needs a row for
-(our own echo, other bots, edits, unmentioned messages outside threads) is Skipped.
+(our own echo, other bots, unmentioned messages outside threads) is Skipped.
 """
 
 from __future__ import annotations
@@ -13,10 +13,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from connectors.slack.fields import (
+    ID,
+    TS,
+    MalformedError,
+    addressed,
+    alternate_id,
+    attachments,
+    edited_ts,
+    field,
+    is_direct,
+    mapping,
+    mentions,
+    place_of,
+    sound,
+)
 from connectors.slack.text import readable, without_mention
 from daemon.model import (
-    Attachment,
     ConversationId,
+    Deleted,
+    Edited,
     Identity,
     Ignored,
     Message,
@@ -28,9 +44,7 @@ from daemon.model import (
 
 MESSAGE_SUBTYPES = frozenset({None, "file_share", "thread_broadcast"})
 MAX_RAW_BYTES = 256_000
-MAX_ATTACHMENTS = 50
-_ID = re.compile(r"[A-Z0-9]{2,40}")
-_TS = re.compile(r"\d{1,12}\.\d{1,9}")
+OVERTAKEN_SECONDS = 600.0  # a change so soon may be heard before what it changes
 _STOP = re.compile(r"\W*stop\W*", re.IGNORECASE)
 
 
@@ -63,11 +77,7 @@ class Directory(Protocol):
     def name_of(self, user: str) -> str | None: ...
 
 
-Parsed = Message | Ignored | Stop | Unreadable | Skipped
-
-
-class _MalformedError(Exception):
-    """A field of a message event is missing or is none of its kind."""
+Parsed = Message | Ignored | Stop | Unreadable | Edited | Deleted | Skipped
 
 
 def parse(
@@ -88,18 +98,30 @@ def parse(
         if known:  # buttons, shortcuts, commands, app_rate_limited
             return Skipped(f"payload {str(body.get('type', 'command'))[:40]}")
         return _unreadable(connector, body, "neither an event nor an interaction")
-    event = body.get("event")
+    try:
+        return _event(connector, body.get("event"), bot, people, at_work)
+    except MalformedError as error:
+        return _unreadable(connector, body, str(error))
+
+
+def _event(
+    connector: str,
+    event: object,
+    bot: Bot,
+    people: Directory,
+    at_work: Callable[[str], str | None],
+) -> Message | Ignored | Stop | Edited | Deleted | Skipped:
+    """Raises MalformedError."""
     if not isinstance(event, Mapping) or not isinstance(event.get("type"), str):
-        return _unreadable(connector, body, "an event_callback without an event")
+        raise MalformedError("an event_callback without an event")
     if event["type"] not in {"message", "app_mention"}:
         return Skipped(f"event {event['type'][:40]}")
-    noise = _noise(event, bot)
-    if noise:
-        return Skipped(noise)
-    try:
-        return _message(connector, event, bot, people, at_work)
-    except _MalformedError as error:
-        return _unreadable(connector, body, str(error))
+    match event.get("subtype"):
+        case "message_changed":
+            return _changed(connector, event, bot, people)
+        case "message_deleted":
+            return _deleted(connector, event, event.get("deleted_ts"), bot)
+    return _message(connector, event, bot, people, at_work)
 
 
 def _noise(event: Mapping[str, Any], bot: Bot) -> str:
@@ -122,42 +144,107 @@ def _message(
     bot: Bot,
     people: Directory,
     at_work: Callable[[str], str | None],
-) -> Message | Ignored | Stop | Skipped:
-    channel = _field(event, "channel", _ID)
-    ts = _field(event, "ts", _TS)
-    thread = _field(event, "thread_ts", _TS) if event.get("thread_ts") else ts
-    written = _text(event.get("text"))
-    direct = event.get("channel_type") == "im" or channel.startswith("D")
-    mentioned = event["type"] == "app_mention" or _mentions(event, written, bot.user)
+) -> Message | Ignored | Stop | Edited | Skipped:
+    """A person's message. One that was changed meanwhile comes as it is now (app_mention does, at
+    each change, and so does what is read back).
+    """
+    if noise := _noise(event, bot):
+        return Skipped(noise)
+    message = _normal(connector, event, bot, people)
+    if not isinstance(message, Message):
+        return message
+    if edited_ts(event) is not None:
+        return Edited(message, begins=True)
+    channel, thread = str(message.target["channel"]), str(message.target["thread_ts"])
+    opens = thread == event["ts"]
+    if _STOP.fullmatch(message.text) and (is_direct(event, channel) or not opens):
+        # "stop" as a new direct message means what is at work there, not a conversation of its own.
+        working = at_work(channel) if opens else thread
+        if working is not None:
+            conversation = ConversationId(f"slack:{bot.team}:{channel}:{working}")
+            return Stop(connector, message.outside_id, conversation, message.sender)
+    return message
+
+
+def _normal(
+    connector: str, event: Mapping[str, Any], bot: Bot, people: Directory
+) -> Message | Ignored | Skipped:
+    channel = field(event, "channel", ID)
+    ts = field(event, "ts", TS)
+    thread = field(event, "thread_ts", TS) if event.get("thread_ts") else ts
+    written = sound(event.get("text"))
+    direct = is_direct(event, channel)
+    mentioned = event["type"] == "app_mention" or mentions(event, written, bot.user)
     if not (direct or mentioned or thread != ts):
         return Skipped("not addressed")
 
-    user = _field(event, "user", _ID)
+    user = field(event, "user", ID)
     outside_id = f"{bot.team}:{channel}:{ts}"
-    alternate_id = _alternate(event, bot.team, channel, user)
+    alternate = alternate_id(event, bot.team, channel, user)
     sender, refused = _sender(event, user, bot, people)
     if refused:
-        return Ignored(connector, outside_id, refused, alternate_id)
-    text = readable(without_mention(written, bot.user), people.name_of, {bot.user: bot.name})
-    if _STOP.fullmatch(text) and (direct or thread != ts):
-        # "stop" as a new direct message means what is at work there, not a conversation of its own.
-        working = at_work(channel) if thread == ts else thread
-        if working is not None:
-            conversation = ConversationId(f"slack:{bot.team}:{channel}:{working}")
-            return Stop(connector, outside_id, conversation, sender)
+        return Ignored(connector, outside_id, refused, alternate)
     return Message(
         connector=connector,
         outside_id=outside_id,
-        alternate_id=alternate_id,
+        alternate_id=alternate,
         conversation=ConversationId(f"slack:{bot.team}:{channel}:{thread}"),
         sender=sender,
-        text=text,
-        sent_at=float(ts),
+        text=readable(without_mention(written, bot.user), people.name_of, {bot.user: bot.name}),
+        sent_at=float(edited_ts(event) or ts),
         priority=Priority.CHAT,
         target={"channel": channel, "thread_ts": thread, "user": user},
         addressed=direct or mentioned,
-        attachments=_attachments(event.get("files")),
+        attachments=attachments(event.get("files")),
     )
+
+
+# --- what authors do afterwards ------------------------------------------------------------------
+
+
+def _changed(
+    connector: str, event: Mapping[str, Any], bot: Bot, people: Directory
+) -> Edited | Deleted | Skipped:
+    """message_changed. Without `edited`, or with the same text, it is Slack's own doing: a link
+    unfolded, a reply counted. A first message that was deleted leaves a tombstone to its thread.
+    """
+    inner, before = mapping(event, "message"), mapping(event, "previous_message")
+    if inner.get("subtype") == "tombstone":
+        return _deleted(connector, event, inner.get("ts"), bot)
+    now = {**inner, **place_of(event)}
+    if noise := _noise(now, bot):
+        return Skipped(noise)
+    edited = edited_ts(now)
+    if edited is None or (inner.get("text"), inner.get("files")) == (
+        before.get("text"),
+        before.get("files"),
+    ):
+        return Skipped("changed by Slack itself")
+    message = _normal(connector, now, bot, people)
+    if not isinstance(message, Message):
+        return message if isinstance(message, Skipped) else Skipped(message.reason)
+    added = message.addressed and not addressed({**before, **place_of(event)}, bot.user)
+    overtook = float(edited) - float(field(now, "ts", TS)) < OVERTAKEN_SECONDS
+    return Edited(message, begins=added or overtook)
+
+
+def _deleted(connector: str, event: Mapping[str, Any], ts: object, bot: Bot) -> Deleted | Skipped:
+    """message_deleted. Only what may have been for us leaves a trace."""
+    before = {**mapping(event, "previous_message"), **place_of(event)}
+    if before.get("subtype") != "tombstone" and (noise := _noise(before, bot)):
+        return Skipped(noise)
+    if not isinstance(ts, str) or not TS.fullmatch(ts):
+        return Skipped("a deletion that names no message")
+    thread = before.get("thread_ts")
+    replied = isinstance(thread, str) and thread != ts
+    if not (replied or addressed(before, bot.user)):
+        return Skipped("not addressed")
+    channel = field(before, "channel", ID)
+    target = {"channel": channel, "thread_ts": thread if replied else ts}
+    return Deleted(connector, f"{bot.team}:{channel}:{ts}", target)
+
+
+# --- who wrote, and what it holds ----------------------------------------------------------------
 
 
 def _sender(
@@ -170,76 +257,16 @@ def _sender(
         (
             team
             for team in (event.get("user_team"), event.get("team"))
-            if isinstance(team, str) and _ID.fullmatch(team)
+            if isinstance(team, str) and ID.fullmatch(team)
         ),
         None,
     )
     profile = event.get("user_profile")
     called = profile.get("display_name") if isinstance(profile, Mapping) else None
-    known = people.judge(user, home, _text(called)[:80] or None)
+    known = people.judge(user, home, sound(called)[:80] or None)
     if known is None:
         return Sender(f"slack:{bot.team}:{user}", people.name_of(user) or user, None), None
     return Sender(known.sender, known.name, known.trust), known.refused
-
-
-def _mentions(event: Mapping[str, Any], text: str, user: str) -> bool:
-    """Decided by what the message says, not by which of its two events came (reference: 2.6)."""
-    if f"<@{user}>" in text or f"<@{user}|" in text:
-        return True
-    blocks = event.get("blocks")
-    return not text and isinstance(blocks, list) and _names_user(blocks, user, depth=6)
-
-
-def _names_user(value: object, user: str, depth: int) -> bool:
-    """Whether rich text blocks hold a mention of the user."""
-    if depth == 0:
-        return False
-    if isinstance(value, list):
-        return any(_names_user(item, user, depth) for item in value[:200])
-    if not isinstance(value, Mapping):
-        return False
-    if value.get("type") == "user" and value.get("user_id") == user:
-        return True
-    return _names_user(value.get("elements"), user, depth - 1)
-
-
-def _attachments(files: object) -> tuple[Attachment, ...]:
-    found = []
-    for file in files[:MAX_ATTACHMENTS] if isinstance(files, list) else []:
-        if isinstance(file, Mapping):
-            name = _text(file.get("name") or file.get("title"))[:255] or "file"
-            size = file.get("size")
-            found.append(
-                Attachment(
-                    name=name,
-                    media_type=_text(file.get("mimetype"))[:100] or "application/octet-stream",
-                    size=size if isinstance(size, int) and 0 <= size < 2**53 else 0,
-                )
-            )
-    return tuple(found)
-
-
-def _alternate(event: Mapping[str, Any], team: str, channel: str, user: str) -> str | None:
-    """One gesture may arrive as two events of different ts and one client_msg_id (reported)."""
-    client = event.get("client_msg_id")
-    if not isinstance(client, str) or not client:
-        return None
-    return f"{team}:{channel}:{user}:{_text(client)[:100]}"
-
-
-def _field(event: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
-    value = event.get(name)
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise _MalformedError(f"its {name} is missing or malformed")
-    return value
-
-
-def _text(value: object) -> str:
-    """A string that any ledger can hold: no lone surrogates (JSON can carry them), no NUL."""
-    if not isinstance(value, str):
-        return ""
-    sound = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return sound.replace("\x00", "")
 
 
 def _unreadable(connector: str, body: object, reason: str) -> Unreadable:
@@ -249,6 +276,6 @@ def _unreadable(connector: str, body: object, reason: str) -> Unreadable:
     except (TypeError, ValueError, RecursionError):
         raw = repr(type(body)).encode()
     event_id = body.get("event_id") if isinstance(body, Mapping) else None
-    named = isinstance(event_id, str) and _ID.fullmatch(event_id.upper())
+    named = isinstance(event_id, str) and ID.fullmatch(event_id.upper())
     key = event_id if named else hashlib.sha256(raw).hexdigest()[:32]
     return Unreadable(connector, f"ev:{key}", reason, raw[:MAX_RAW_BYTES])

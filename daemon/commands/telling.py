@@ -17,6 +17,10 @@ _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _WORDS = {
     "sent by its author": ("author", "wrote it"),
     "registered": ("daemon", "registered it"),
+    "changed": ("author", "changed it"),
+    "changed too late": ("author", "changed it, after it was taken up"),
+    "taken back": ("author", "deleted it"),
+    "taken back too late": ("author", "deleted it, after it was taken up"),
     "claimed": ("daemon", "took it up as a turn"),
     "attempt": ("daemon", "asked the agent, attempt {detail}"),
     "interrupted": ("daemon", "had died meanwhile, and starts again"),

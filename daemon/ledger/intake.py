@@ -12,9 +12,9 @@ from daemon.ledger import rows, turns
 from daemon.model import (
     ConversationId,
     Cursor,
+    Heard,
     Identity,
     Ignored,
-    Inbound,
     KnownConversation,
     Message,
     MessageId,
@@ -41,7 +41,7 @@ _OUTCOMES = {
 }
 # What a message that will not be worked on leaves behind.
 _WITHOUT_TEXT = dict.fromkeys(("subject", "body", "attachments", "names", "raw_path"))
-_KEYS_ONLY = _WITHOUT_TEXT | dict.fromkeys(
+KEYS_ONLY = _WITHOUT_TEXT | dict.fromkeys(
     ("conversation", "priority", "sender", "sender_name", "sender_trust", "sent_at", "target")
 )
 
@@ -57,7 +57,7 @@ class _Verdict:
 
 
 def register(
-    connection: sqlite3.Connection, item: Inbound, cursor: Cursor | None, now: float
+    connection: sqlite3.Connection, item: Heard, cursor: Cursor | None, now: float
 ) -> Registered:
     """T1: the row, or what a duplicate adds to the row that is there; and the cursor."""
     if isinstance(item, Message):
@@ -117,7 +117,7 @@ def _take_up(
     for row in overtook:
         trust = Trust(row["sender_trust"]) if row["sender_trust"] else None
         verdict = _judge(connection, row["conversation"], row["sender"], trust, addressed=False)
-        values = {**dict(row), **_kept({key: row[key] for key in _KEYS_ONLY}, verdict)}
+        values = {**dict(row), **_kept({key: row[key] for key in KEYS_ONLY}, verdict)}
         connection.execute("delete from inbox where id = ?", (values.pop("id"),))
         _insert(connection, values)
         if verdict.state == "waiting":
@@ -130,7 +130,7 @@ def _take_up(
 
 def forget_unaddressed(connection: sqlite3.Connection, before: float) -> int:
     """Let go of the texts that no mention has made ours; their keys stay."""
-    sets = ", ".join(f"{column} = null" for column in _KEYS_ONLY)
+    sets = ", ".join(f"{column} = null" for column in KEYS_ONLY)
     return connection.execute(
         f"update inbox set {sets} where state = 'ignored' and body is not null "
         "and registered_at < ?",
@@ -196,7 +196,7 @@ def _duplicate(
         "deliveries": stored["deliveries"] + 1,
         "raw": None,
     }
-    _update(connection, stored["id"], changed)
+    update(connection, stored["id"], changed)
     if verdict.state == "waiting":
         _enter(connection, {**changed, "connector": item.connector}, now)
     outcome = Outcome.MERGED if verdict.state == "waiting" else _OUTCOMES[verdict.state]
@@ -259,7 +259,7 @@ def _kept(values: dict[str, Any], verdict: _Verdict) -> dict[str, Any]:
     if verdict.reason == NOT_ADDRESSED:
         dropped = {"raw_path": None}  # its text waits a while: it may have overtaken its mention
     elif verdict.state == "ignored":
-        dropped = _KEYS_ONLY
+        dropped = KEYS_ONLY
     elif verdict.state == "left_out":
         dropped = _WITHOUT_TEXT  # its target stays: the author is told there
     return {**values, **dropped, "state": verdict.state, "reason": verdict.reason}
@@ -301,7 +301,7 @@ def _insertion(columns: tuple[str, ...]) -> str:
     return f"insert into inbox ({', '.join(columns)}) values ({marks}) on conflict do nothing"
 
 
-def _update(connection: sqlite3.Connection, id_: int, values: dict[str, Any]) -> None:
+def update(connection: sqlite3.Connection, id_: int, values: dict[str, Any]) -> None:
     sets = ", ".join(f"{column} = :{column}" for column in values)
     connection.execute(
         f"update inbox set {sets} where id = :id",
@@ -344,11 +344,11 @@ def identify(
     ).fetchall()
     results: list[Registered] = []
     for conversation in dict.fromkeys(row["conversation"] for row in held):
-        results += _release(connection, conversation, now)
+        results += release(connection, conversation, now)
     return tuple(results)
 
 
-def _release(connection: sqlite3.Connection, conversation: str, now: float) -> list[Registered]:
+def release(connection: sqlite3.Connection, conversation: str, now: float) -> list[Registered]:
     results: list[Registered] = []
     held = connection.execute(
         "select * from inbox where conversation = ? and state = 'unidentified' order by id",
@@ -368,8 +368,8 @@ def _release(connection: sqlite3.Connection, conversation: str, now: float) -> l
                 before=row["id"],
             )
         values = dict(row)
-        changed = _kept({column: values[column] for column in _KEYS_ONLY}, verdict)
-        _update(connection, row["id"], changed)
+        changed = _kept({column: values[column] for column in KEYS_ONLY}, verdict)
+        update(connection, row["id"], changed)
         if verdict.state == "waiting":
             _enter(connection, {**changed, "connector": row["connector"]}, now)
         results.append(

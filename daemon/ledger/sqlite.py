@@ -11,18 +11,20 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from daemon.clock import Clock
 from daemon.errors import LedgerError, OwnershipLost
-from daemon.ledger import costs, intake, letters, outbox, stories, turns, upkeep
+from daemon.ledger import changes, costs, intake, letters, outbox, stories, turns, upkeep
 from daemon.ledger.lock import DataDirLock
 from daemon.ledger.reader import Reader
 from daemon.ledger.writer import Writer
 from daemon.model import (
     ConversationId,
     Cursor,
+    Deleted,
+    Edited,
     Effect,
     EffectId,
     EffectKind,
+    Heard,
     Identity,
-    Inbound,
     JsonObject,
     KnownConversation,
     MessageId,
@@ -98,8 +100,14 @@ class SqliteLedger:
 
     # --- intake ---------------------------------------------------------------------------------
 
-    async def register(self, item: Inbound, cursor: Cursor | None = None) -> Registered:
+    async def register(self, item: Heard, cursor: Cursor | None = None) -> Registered:
         return await self._write(intake.register, item, cursor, self._clock.now())
+
+    async def revise(self, item: Edited) -> Registered:
+        return await self._write(changes.revise, item, self._clock.now())
+
+    async def withdraw(self, item: Deleted) -> Registered:
+        return await self._write(changes.withdraw, item, self._clock.now())
 
     async def identify(self, connector: str, identity: Identity) -> tuple[Registered, ...]:
         return await self._write(intake.identify, connector, identity, self._clock.now())

@@ -56,6 +56,7 @@ async def test_a_mention_is_answered_in_its_thread_and_the_thread_goes_on(
             "recorded",
             "sending",
             "sent",
+            "changed too late",
         ]
         assert told["turns"][0]["state"] == "done"
         assert told["effects"][0]["ref"] == answer.ts
@@ -183,3 +184,38 @@ async def test_a_lost_answer_of_slack_and_a_429_leave_one_post(
         await slack.wait_for_answer(three)
     assert texts(slack, GENERAL, one.ts) == ["once", "on"]
     assert texts(slack, GENERAL, two.ts) == ["later"]
+
+
+async def test_what_waits_is_answered_as_its_author_left_it(
+    new_daemon: NewDaemon, slack: StandInSlack, model: StandInModel
+) -> None:
+    async with new_daemon(pool={"max_processes": 1, "spare_processes": 0}) as daemon:
+        first = slack.mention(BEA, GENERAL, "[[slow:4]][[say:at work for a while]]")
+        await eventually(lambda: model.journal, "its turn runs")
+        better = slack.say(BEA, GENERAL, "the word is egert [[echo]]", first.ts)
+        worse = slack.say(BEA, GENERAL, "never mind [[echo]]", first.ts)
+        added = slack.say(CHIDI, "C0002", "does anybody know? [[echo]]")
+        for said in (better, worse, added):
+            await slack.wait_for_ack(said)
+        slack.edit(GENERAL, better.ts, "the word is egret [[echo]]")
+        slack.delete(GENERAL, worse.ts)
+        slack.edit("C0002", added.ts, "<@U0BOT> do you know? [[echo]]")
+        assert "at work" in (await slack.wait_for_answer(first, within=60)).text
+        answer = await slack.wait_for_posts(GENERAL, first.ts, containing="egret", within=60)
+        assert "never mind" not in answer[0].text
+        asked = await slack.wait_for_answer(added, within=60)
+        assert "do you know?" in asked.text
+        slack.edit(GENERAL, better.ts, "<@U0BOT> the word is stork [[echo]]")  # too late: answered
+        marker = slack.mention(BEA, "C0002", "[[say:the end]]")
+        await slack.wait_for_answer(marker, within=60)
+        status, story, _ = await daemon.run("trace", better.ts)
+        gone = (await daemon.run("trace", worse.ts))[1]
+    assert status == 0
+    assert "changed it " in story
+    assert "changed it, after it was taken up" in story
+    assert "ignored: deleted by its author" in gone
+    whole = json.dumps([post.text for post in slack.posts()])
+    assert "egert" not in whole
+    assert "never mind" not in whole
+    assert "stork" not in whole
+    assert texts(slack, "C0002", added.ts) == [asked.text]

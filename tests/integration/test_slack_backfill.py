@@ -14,7 +14,7 @@ from connectors.slack import backfill
 from connectors.slack.backfill import MARGIN_SECONDS
 from daemon.demo.slack import Delivering, Said, StandInSlack
 from daemon.errors import AuthenticationFailed
-from daemon.model import ConversationId, HealthState, Outcome, Stop
+from daemon.model import ConversationId, Edited, HealthState, Outcome, Stop
 from tests.integration.slack_stage import Stage, on_stage, until
 
 BEA, CHIDI, GUEST = "U0002", "U0003", "U0004"
@@ -128,6 +128,24 @@ async def test_an_event_that_comes_after_all_is_no_second_message(
         assert texts(stage).count("still there?") == 1
         assert Outcome.DUPLICATE in stage.intake.outcomes
         del root
+
+
+async def test_what_was_changed_while_nobody_heard_is_read_back_as_it_is_now(
+    slack: StandInSlack, tmp_path: Path
+) -> None:
+    async with on_stage(slack, tmp_path, sockets=1) as stage:
+        await stage.start()
+        await stage.filled()
+        said = slack.dm(BEA, "befroe")
+        await slack.wait_for_ack(said)
+        slack.black_hole()
+        slack.edit(said.channel, said.ts, "before")
+        await slack.wait_for(lambda entry: entry["kind"] == "gave_up")
+        await until(lambda: not stage.connector.health().ready)
+        slack.heal()
+        await stage.filled(2)
+        (edited,) = [item for item in stage.intake.items if isinstance(item, Edited)]
+        assert (edited.message.text, texts(stage)) == ("before", ["befroe"])
 
 
 async def test_events_are_heard_while_what_was_missed_is_still_being_read(

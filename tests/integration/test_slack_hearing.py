@@ -13,7 +13,7 @@ import pytest
 
 from daemon.demo.slack import Delivering, Entry, StandInSlack
 from daemon.errors import AuthenticationFailed
-from daemon.model import Ignored, Message, Outcome, Stop, Trust, Unreadable
+from daemon.model import Deleted, Edited, Ignored, Message, Outcome, Stop, Trust, Unreadable
 from tests.integration.slack_stage import Stage, on_stage, until
 
 BEA, CHIDI = "U0002", "U0003"
@@ -175,7 +175,7 @@ async def test_one_gesture_that_came_as_two_messages_is_one(
     assert len(stage.intake.messages) == 1
 
 
-async def test_edits_deletions_reactions_and_bots_leave_nothing(
+async def test_reactions_bots_and_our_own_posts_leave_nothing(
     slack: StandInSlack, stage: Stage
 ) -> None:
     said = slack.mention(BEA, GENERAL, "hello")
@@ -184,13 +184,13 @@ async def test_edits_deletions_reactions_and_bots_leave_nothing(
     (effect,) = await stage.effects(message, "good day")
     await stage.connector.deliver(effect, nothing)
     told = [
-        slack.edit(GENERAL, said.ts, "<@U0BOT> hello again"),
-        slack.delete(GENERAL, said.ts),
         *slack.join("U0003", "C0002"),
         *slack.mention("U0007", GENERAL, "I am a bot").events,
         slack.emit({"type": "app_home_opened", "user": BEA, "channel": "D0002", "tab": "home"}),
+        slack.edit(GENERAL, slack.posts()[0].ts, "not by its author"),
+        slack.delete(GENERAL, slack.posts()[0].ts),
     ]
-    slack.react(BEA, GENERAL, slack.posts()[0].ts, "eyes")
+    slack.react(BEA, GENERAL, said.ts, "eyes")
     for event in told:
         await slack.wait_for_ack(event)
     marker = slack.dm(BEA, "the end")
@@ -198,6 +198,59 @@ async def test_edits_deletions_reactions_and_bots_leave_nothing(
     assert [message.text for message in stage.intake.messages] == ["hello", "the end"]
     others = [item for item in stage.intake.items if not isinstance(item, Message | Ignored)]
     assert others == []
+
+
+# --- what authors do afterwards ------------------------------------------------------------------
+
+
+async def test_a_change_and_a_deletion_are_told_with_the_key_of_their_message(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    said = slack.mention(BEA, GENERAL, "hello")
+    await slack.wait_for_ack(said)
+    await slack.wait_for_ack(slack.edit(GENERAL, said.ts, "<@U0BOT> hello again"))
+    await stage.intake.until(lambda: len(edits(stage)) == 2)  # its mention comes once more, too
+    await slack.wait_for_ack(slack.delete(GENERAL, said.ts))
+    assert {edit.message.text for edit in edits(stage)} == {"hello again"}
+    (gone,) = [item for item in stage.intake.items if isinstance(item, Deleted)]
+    keys = {item.outside_id for item in stage.intake.items}
+    assert keys == {f"T0001:{GENERAL}:{said.ts}"}
+    assert gone.target == {"channel": GENERAL, "thread_ts": said.ts}
+    assert len(stage.intake.messages) == 1
+
+
+async def test_a_mention_that_is_added_afterwards_is_heard(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    said = slack.say(BEA, GENERAL, "does anybody know?")
+    await slack.wait_for_ack(said)
+    assert stage.intake.items == []
+    await slack.wait_for_ack(slack.edit(GENERAL, said.ts, "<@U0BOT> do you know?"))
+    await stage.intake.until(lambda: edits(stage))
+    added = edits(stage)[0]
+    assert (added.message.text, added.message.addressed, added.begins) == (
+        "do you know?",
+        True,
+        True,
+    )
+    elsewhere = slack.say(BEA, ELSEWHERE, "and here?")
+    await slack.wait_for_ack(slack.edit(ELSEWHERE, elsewhere.ts, "<@U0BOT> and here?"))
+    assert edits(stage)[-1].outside_id == f"T0001:{ELSEWHERE}:{elsewhere.ts}"
+
+
+async def test_a_deleted_first_message_of_a_thread_is_known_by_its_tombstone(
+    slack: StandInSlack, stage: Stage
+) -> None:
+    said = slack.dm(BEA, "hello")
+    slack.dm(BEA, "and more", said.ts)
+    event = slack.delete(said.channel, said.ts)
+    await slack.wait_for_ack(event)
+    (gone,) = [item for item in stage.intake.items if isinstance(item, Deleted)]
+    assert gone.outside_id == f"T0001:{said.channel}:{said.ts}"
+
+
+def edits(stage: Stage) -> list[Edited]:
+    return [item for item in stage.intake.items if isinstance(item, Edited)]
 
 
 async def test_stop_is_no_message(slack: StandInSlack, stage: Stage) -> None:

@@ -28,12 +28,12 @@ BROADCAST = (
 )  # fmt: skip
 MENTIONED = (
     "client_msg_id", "user", "text", "ts", "team", "blocks", "thread_ts", "bot_id", "bot_profile",
-    "user_team", "source_team", "user_profile",
+    "user_team", "source_team", "user_profile", "edited",
 )  # fmt: skip
 INNER = (
     "client_msg_id", "type", "subtype", "user", "team", "bot_id", "bot_profile", "edited", "text",
     "blocks", "upload", "display_as_bot", "thread_ts", "parent_user_id", "ts", "user_team",
-    "source_team", "reply_count", "reply_users_count", "latest_reply",
+    "source_team", "reply_count", "reply_users_count", "latest_reply", "hidden",
 )  # fmt: skip
 
 
@@ -48,10 +48,18 @@ def events_of_post(
     events = []
     if workspace.bot_user in channel.members:
         events.append(_in_channel(channel, message, _names_of(message)))
+    events += mention_of(workspace, channel, message)
+    return events[::-1] if mentions == "first" else events
+
+
+def mention_of(workspace: Workspace, channel: Channel, message: Json) -> list[Json]:
+    """The `app_mention` of a message, if it has one. Slack sends it at each change, too, with
+    `edited` (bolt-js #960).
+    """
     named = workspace.bot_user in MENTION.findall(message.get("text", ""))
     if named and channel.kind != "im" and message.get("user") != workspace.bot_user:
-        events.append(_mention(workspace, channel, message))
-    return events[::-1] if mentions == "first" else events
+        return [_mention(workspace, channel, message)]
+    return []
 
 
 def _names_of(message: Json) -> tuple[str, ...]:

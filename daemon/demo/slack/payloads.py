@@ -76,6 +76,18 @@ def bot_message(workspace: Workspace, text: str, ts: str, thread_ts: str | None)
     return message
 
 
+def tombstone(root: Json) -> Json:
+    """What stands for a deleted message from which replies hang."""
+    kept = ("ts", "thread_ts", "reply_count", "reply_users_count", "latest_reply", "reply_users")
+    return {name: root[name] for name in kept if name in root} | {
+        "type": "message",
+        "subtype": "tombstone",
+        "text": "This message was deleted.",
+        "user": "USLACKBOT",
+        "hidden": True,
+    }
+
+
 def user(workspace: Workspace, person: Person) -> Json:
     """users.info: guests are `is_restricted`, a single-channel guest also `is_ultra_restricted`."""
     profile = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from daemon.demo.slack import events
+from daemon.demo.slack import events, payloads
 
 if TYPE_CHECKING:
     from daemon.demo.slack.workspace import Channel, Workspace
@@ -57,7 +57,7 @@ def _count_reply(parent: Json, reply: Json) -> None:
 def change(
     workspace: Workspace, channel: Channel, ts: str, *, by: str, edited: bool = True, **new: Any
 ) -> str:
-    """Change fields of a stored message; the id of the `message_changed` event, else ""."""
+    """Change fields of a stored message; the id of the first event that tells of it, else ""."""
     message = workspace.message(channel, ts)
     before = dict(message)
     message.update(new)
@@ -72,17 +72,27 @@ def change(
         text=message.get("text", ""),
         metadata=message.get("metadata"),
     )
-    if workspace.bot_user not in channel.members:
-        return ""
-    event = events.changed(workspace, channel, message, before)
-    return workspace.publish(event, channel.shared)
+    told = []
+    if workspace.bot_user in channel.members:
+        told.append(events.changed(workspace, channel, message, before))
+    if edited:
+        told += events.mention_of(workspace, channel, message)
+    return next(iter([workspace.publish(event, channel.shared) for event in told]), "")
 
 
 def remove(workspace: Workspace, channel: Channel, ts: str, *, by: str) -> str:
-    """Delete a stored message; the id of the `message_deleted` event, else ""."""
+    """Delete a stored message; the id of the event that tells of it, else "". One that replies hang
+    from leaves a tombstone, told of as a change (matterbridge #600, slack-edge #10).
+    """
     message = workspace.message(channel, ts)
-    del channel.messages[ts]
     workspace.journal.write("delete", by=by, channel=channel.id, ts=ts)
+    if len(channel.thread(ts)) > 1:
+        channel.messages[ts] = tombstone = payloads.tombstone(message)
+        if workspace.bot_user not in channel.members:
+            return ""
+        event = events.changed(workspace, channel, tombstone, message)
+        return workspace.publish(event, channel.shared)
+    del channel.messages[ts]
     if workspace.bot_user not in channel.members:
         return ""
     return workspace.publish(events.deleted(workspace, channel, message), channel.shared)

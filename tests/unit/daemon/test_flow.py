@@ -15,6 +15,8 @@ from daemon.delivery import LOOK_AGAIN_SECONDS
 from daemon.errors import LedgerError, StartFailed
 from daemon.model import (
     ConversationId,
+    Deleted,
+    Edited,
     Effect,
     EffectId,
     Identity,
@@ -769,3 +771,28 @@ async def test_an_answer_says_how_late_a_chat_message_was_heard_and_one_by_mail_
         assert answers["very late"] == texts.LATE.format(late="5 hours") + "\n\nvery late"
         assert answers["in time"] == "in time"
         assert mail.outside == [("by mail", "by mail")]
+
+
+async def test_what_waits_is_asked_as_its_author_changed_it_and_not_if_it_was_taken_back(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path, max_processes=1) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda p: [Wait(go), *echo(p)] if "first" in p.text else echo(p)
+        await flow.say("first")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        for key in ("a", "b"):
+            await flow.say(f"helo {key}", outside_id=key)
+        await flow.say("never mind", "t2", outside_id="c")
+        await flow.intake.accept(Edited(flow.message("hello b", outside_id="b"), begins=False))
+        await flow.intake.accept(Deleted("chat", "a", {"thread": "t1"}))
+        flow.chat.activity.clear()
+        await flow.intake.accept(Deleted("chat", "c", {"thread": "t2"}))
+        await flow.until(lambda: flow.chat.activity == [""])
+        go.set()
+        assert await flow.answers(2) == [("t1", "first"), ("t1", "hello b")]
+        await flow.say("the end", "t3")
+        assert (await flow.answers(3))[-1] == ("t3", "the end")
+    asked = "".join(prompt.text for prompt in flow.agents.prompts)
+    assert "helo" not in asked
+    assert "never mind" not in asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.slack.inbound import Bot, Parsed, Skipped, parse
-from daemon.model import Identity, Ignored, Message, Stop, Trust, Unreadable
+from daemon.model import Deleted, Edited, Identity, Ignored, Message, Stop, Trust, Unreadable
 
 BOT = Bot(team="T1", user="U0BOT", bot="B1", name="postroom")
 TS, ROOT = "1700000001.000200", "1700000000.000100"
@@ -331,3 +332,105 @@ def test_any_event_has_a_meaning_that_a_ledger_can_hold(event: dict[str, Any]) -
             text.encode()
             assert "\x00" not in text
         json.dumps(dict(found.target))
+
+
+# --- what authors do afterwards ------------------------------------------------------------------
+
+
+def changed(before: str, now: str, *, after: float = 5.0, **inner: Any) -> Parsed:
+    """A message_changed, so many seconds after the message was written."""
+    ts = inner.get("ts", TS)
+    old = {"type": "message", "user": "UBEA", "ts": ts, "text": before, "team": "T1"}
+    new = {**old, "text": now, "edited": {"user": "UBEA", "ts": f"{float(TS) + after:.6f}"}}
+    event = body(
+        subtype="message_changed",
+        hidden=True,
+        user=None,
+        text=None,
+        team=None,
+        ts="1700000099.000100",
+        message={name: value for name, value in (new | inner).items() if value is not None},
+        previous_message=old,
+    )
+    return parse("slack", event, BOT, Known(), lambda _channel: ROOT)
+
+
+def edited(found: Parsed) -> Edited:
+    assert isinstance(found, Edited)
+    return found
+
+
+def test_a_change_is_the_message_as_it_reads_now() -> None:
+    found = edited(changed("<@U0BOT> helo", "<@U0BOT> hello"))
+    assert found.message == replace(message(), sent_at=float(f"{float(TS) + 5:.6f}"))
+    assert found.outside_id == f"T1:C1:{TS}"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "after", "begins"),
+    [
+        ("hello", "<@U0BOT> hello", 90_000.0, True),  # the mention was added
+        ("<@U0BOT> helo", "<@U0BOT> hello", 90_000.0, False),  # long ago: it was heard, or never
+        ("<@U0BOT> helo", "<@U0BOT> hello", 5.0, True),  # it may have overtaken the message
+    ],
+)
+def test_what_a_change_may_begin(before: str, now: str, after: float, begins: bool) -> None:
+    assert edited(changed(before, now, after=after)).begins is begins
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "inner"),
+    [
+        ("hello", "hallo", {}),  # never for us
+        ("<@U0BOT> hello", "<@U0BOT> hello", {}),  # a link unfolded
+        ("<@U0BOT> hello", "<@U0BOT> hallo", {"edited": None}),
+        ("<@U0BOT> hello", "<@U0BOT> hallo", {"user": "U0BOT"}),
+        ("<@U0BOT> hello", "<@U0BOT> hallo", {"bot_id": "B2"}),
+        ("<@U0BOT> hello", "<@U0BOT> hallo", {"user": "UGIL"}),
+    ],
+)
+def test_changes_that_are_none_of_ours_are_skipped(
+    before: str, now: str, inner: dict[str, Any]
+) -> None:
+    assert isinstance(changed(before, now, **inner), Skipped)
+
+
+def test_a_change_to_stop_is_no_stop() -> None:
+    assert edited(changed("what", "stop", thread_ts=ROOT)).message.text == "stop"
+
+
+def test_a_mention_that_comes_again_because_it_was_changed_is_a_change() -> None:
+    found = read(type="app_mention", edited={"user": "UBEA", "ts": "1700000005.000000"})
+    assert edited(found).begins
+
+
+def deleted(ts: object = TS, **before: Any) -> Parsed:
+    old = {"type": "message", "user": "UBEA", "ts": ts, "text": "<@U0BOT> hello", "team": "T1"}
+    event = body(
+        subtype="message_deleted",
+        hidden=True,
+        user=None,
+        text=None,
+        team=None,
+        ts="1700000099.000100",
+        deleted_ts=ts,
+        previous_message=old | before,
+    )
+    return parse("slack", event, BOT, Known())
+
+
+def test_a_deletion_names_what_it_takes_back() -> None:
+    key = f"T1:C1:{TS}"
+    assert deleted() == Deleted("slack", key, {"channel": "C1", "thread_ts": TS})
+    reply = deleted(text="and?", thread_ts=ROOT)
+    assert reply == Deleted("slack", key, {"channel": "C1", "thread_ts": ROOT})
+    stone = changed("<@U0BOT> hello", "", subtype="tombstone", user="USLACKBOT", hidden=True)
+    assert stone == deleted()
+
+
+@pytest.mark.parametrize(
+    "before", [{"text": "lunch?"}, {"user": "U0BOT"}, {"bot_id": "B2"}, {"ts": None}]
+)
+def test_deletions_that_are_none_of_ours_are_skipped(before: dict[str, Any]) -> None:
+    ts = before.pop("ts", TS)
+    assert isinstance(deleted(ts, **before), Skipped)
