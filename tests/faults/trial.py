@@ -1,7 +1,7 @@
 """One fault from its beginning to its end: when it was noticed, when all was well again.
 
-    async with trial(stage) as it:
-        asked = await it.at_work()      # a turn is under way
+    async with trial(stage, times) as it:
+        gate = await it.at_work()       # a turn is under way
         it.struck()
         await stage.socket.poison(...)
         await it.red("connector:slack", within=15)

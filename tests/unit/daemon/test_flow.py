@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from daemon import texts
 from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Think, Use, Wait, Work
-from daemon.clock import ManualClock
+from daemon.clock import ManualClock, SystemClock
 from daemon.delivery import LOOK_AGAIN_SECONDS
 from daemon.errors import LedgerError, StartFailed
 from daemon.model import (
@@ -533,6 +536,26 @@ async def test_a_rejected_delivery_is_a_dead_letter_and_does_not_block(tmp_path:
         assert await flow.answers(1) == [("t1", "two")]
         (letter,) = await flow.ledger.dead()
         assert letter["reason"] == "is_archived"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_an_answer_that_is_old_as_we_were_away_is_tried_before_it_is_given_up_on(
+    tmp_path: Path, refused: bool
+) -> None:
+    async with Flow(tmp_path) as flow:
+        flow.agents.script = echo
+        flow.chat.receipts = [NotNow("Slack cannot be reached", 60.0)]
+        await flow.say("one")
+        await flow.until(lambda: not flow.chat.receipts)
+    later = SystemClock(lambda: time.time() + 2 * 3600)
+    async with Flow(tmp_path, clock=later) as flow:
+        flow.chat.receipts = [NotNow("still away", 60.0)] if refused else []
+        if not refused:
+            assert await flow.answers(1) == [("t1", "one")]
+            return
+        await flow.until(lambda: bool(flow.told))
+        assert "refused for 1 hours: still away" in flow.told[0]
+        assert flow.chat.outside == []
 
 
 async def test_an_outcome_is_written_once_the_ledger_can_again(tmp_path: Path) -> None:
