@@ -147,8 +147,10 @@ class Stage:
     # --- what they see
 
     def answers(self) -> Counter[str]:
-        """How often each mark came back: one answer counts once, whatever it repeats."""
-        texts = [post.text for post in self.slack.posts()]
+        """How often each mark came back: one answer counts once, whatever it repeats. What is told
+        to operators, which may name the mark, is no answer.
+        """
+        texts = [post.text for post in self.slack.posts() if post.channel != OPERATORS]
         if self.mail is not None:
             texts += [taken.raw.decode("utf-8", "replace") for taken in self.mail.sink.taken]
         return Counter(mark for text in texts for mark in set(MARK.findall(_own(text))))
