@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from daemon.files import write_file
+
 
 def read(path: Path) -> Mapping[str, Any] | None:
     """What was kept; None where there is nothing that can be read. Blocking."""
@@ -20,6 +22,4 @@ def read(path: Path) -> Mapping[str, Any] | None:
 def write(path: Path, kept: Mapping[str, Any]) -> None:
     """Blocking. Raises OSError; the file is then what it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(kept), "utf-8")
-    fresh.replace(path)
+    write_file(path, json.dumps(kept).encode())
