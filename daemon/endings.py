@@ -112,7 +112,7 @@ class Endings:
             not_before=self._clock.now(),
             resend=resend and turn.attempt > 0,
             failed=failed,
-            tools_done=step.tools_done if isinstance(step, recovery.NewAttempt) else frozenset(),
+            tools_done=step.tools_done,
             reason=why,
         )
         return "resend" if resend else "new_attempt"

@@ -297,8 +297,9 @@ class PromptFate:
     """What a transcript says of a prompt's uuid.
 
     `answer` is the text to harvest when it was answered (never an API error, never the CLI's own
-    "No response requested."). `tools_done` are tool_use_ids behind the prompt that have a result;
-    `tools_open` names of tools behind it that were called and have none.
+    "No response requested."). `tools_done` are tool_use_ids that have a result, behind the prompt
+    or before it (of attempts that were given up): the model believes them done. `tools_open` are
+    names of tools behind it that were called and have none.
     """
 
     present: bool

@@ -29,6 +29,8 @@ _OURS = "mcp__postroom__"
 class Resend:
     """The prompt is absent: the same uuid may be sent."""
 
+    tools_done: frozenset[str] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Harvest:
@@ -57,7 +59,7 @@ Step = Resend | Harvest | NewAttempt | Lost
 def next_step(fate: PromptFate) -> Step:
     """The rule of attempts. Source: the uuid table that tests/contract/test_cli_uuid.py checks."""
     if not fate.present:
-        return Resend()
+        return Resend(fate.tools_done)
     if fate.answer is not None:
         return Harvest(fate.answer)
     outside = tuple(t for t in fate.tools_open if t not in _INSIDE and not t.startswith(_OURS))

@@ -164,13 +164,15 @@ class ScriptedAgents:
         return agent
 
     def fate(self, workspace: Workspace, uuid: str) -> PromptFate:
-        entry = _load(workspace).get(uuid)
+        session = _load(workspace)
+        done = frozenset(itertools.chain.from_iterable(e.tools_done for e in session.values()))
+        entry = session.get(uuid)
         if entry is None:
-            return PromptFate(present=False)
+            return PromptFate(present=False, tools_done=done)
         return PromptFate(
             present=True,
             answer=entry.answer,
-            tools_done=frozenset(entry.tools_done),
+            tools_done=done,
             tools_open=tuple(entry.tools_open),
         )
 

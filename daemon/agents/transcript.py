@@ -25,6 +25,7 @@ MAX_ANSWER_CHARACTERS = 1_000_000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FINAL_STOPS = frozenset({"end_turn", "stop_sequence"})
 _SYNTHETIC = "<synthetic>"  # model of entries that the CLI wrote itself, as for an API error
+_RESULT = b'"tool_result"'
 _NO_RESPONSE = "No response requested."
 # What the CLI writes as the result of a tool that it cut off, or found cut off when it resumed.
 _CUT_OFF = ("[Tool call interrupted", "The user doesn't want to proceed with this tool use")
@@ -157,23 +158,26 @@ def read_fate(file: BinaryIO, uuid: str) -> PromptFate:
     last one may be torn and any of them may be the agent's.
     """
     found: _Behind | None = None
+    done: set[str] = set()
     for line in _lines(file):
-        if found is None and uuid.encode() not in line:
+        if found is None and uuid.encode() not in line and _RESULT not in line:
             continue
         entry = _parse(line)
         if entry.get("type") == "user" and entry.get("uuid") == uuid and not _aside(entry):
-            found = _Behind()
-        elif found is not None and not found.take(entry):
+            found = _Behind(done)
+        elif found is None:
+            done.update(_done(_results(entry)))
+        elif not found.take(entry):
             break
-    return found.fate() if found is not None else PromptFate(present=False)
+    return found.fate() if found is not None else PromptFate(False, tools_done=frozenset(done))
 
 
 @dataclass(slots=True)
 class _Behind:
     """What follows a prompt on the main chain, up to the next prompt."""
 
+    done: set[str]  # and before it: what the model believes done stays so
     names: dict[str, str] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     message: object = None
     texts: list[str] = field(default_factory=list)
@@ -190,7 +194,7 @@ class _Behind:
         if kind == "assistant":
             self._take_assistant(entry, message)
         elif kind == "user":
-            results = [b for b in _blocks(message) if b.get("type") == "tool_result"]
+            results = _results(entry)
             if not results:  # the next prompt, or the note that this one was interrupted
                 return False
             self._take_results(results)
@@ -221,12 +225,11 @@ class _Behind:
 
     def _take_results(self, results: list[dict[str, Any]]) -> None:
         self.answered, self.message, self.texts = False, None, []
+        self.done.update(_done(results))
         for result in results:
             id_ = result.get("tool_use_id")
             if not isinstance(id_, str):
                 continue
-            if not result.get("is_error"):
-                self.done.add(id_)  # what the model believes to be done
             if not (result.get("is_error") and _result_text(result).startswith(_CUT_OFF)):
                 self.ended.add(id_)
 
@@ -258,6 +261,20 @@ def _aside(entry: dict[str, Any]) -> bool:
 def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
     content = message.get("content")
     return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+
+
+def _results(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    message = entry.get("message")
+    if entry.get("type") != "user" or _aside(entry) or not isinstance(message, dict):
+        return []
+    return [b for b in _blocks(message) if b.get("type") == "tool_result"]
+
+
+def _done(results: list[dict[str, Any]]) -> Iterator[str]:
+    """The calls that the model believes to be done."""
+    for result in results:
+        if _text(result, "tool_use_id") and not result.get("is_error"):
+            yield result["tool_use_id"]
 
 
 def _text(block: dict[str, Any], name: str) -> bool:

@@ -407,6 +407,16 @@ async def test_a_tool_called_twice_over_a_death_acts_once(tmp_path: Path) -> Non
         assert await flow.answers(2) == [("t1", "label spam"), ("t1", "done")]
 
 
+async def test_a_tool_s_effect_outlasts_every_later_attempt(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        plays: Iterator[Sequence[Step]] = iter(
+            [[Use("label", {"name": "spam"}), Die()], [Die()], [Say("done")]]
+        )
+        flow.agents.script = lambda _: next(plays)
+        await flow.say("hello")
+        assert await flow.answers(2) == [("t1", "label spam"), ("t1", "done")]
+
+
 async def test_a_refused_tool_call_leaves_nothing(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
         flow.agents.script = lambda _: [Use("label", {"refuse": True}), Say("done")]

@@ -11,6 +11,11 @@ from daemon.recovery import Harvest, Lost, NewAttempt, Resend, Step, next_step
     [
         pytest.param(PromptFate(present=False), Resend(), id="absent: the same uuid may be sent"),
         pytest.param(
+            PromptFate(present=False, tools_done=frozenset({"t1"})),
+            Resend(frozenset({"t1"})),
+            id="absent, and the model knows what an earlier attempt did",
+        ),
+        pytest.param(
             PromptFate(present=True, answer="42"), Harvest("42"), id="answered: harvest the text"
         ),
         pytest.param(

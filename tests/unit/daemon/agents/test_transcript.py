@@ -132,6 +132,13 @@ def test_a_tool_that_failed_has_ended_and_one_that_was_cut_off_has_not() -> None
     assert (cut.tools_done, cut.tools_open) == (frozenset(), ("Bash",))
 
 
+def test_what_the_model_believes_done_includes_what_it_did_before_this_prompt() -> None:
+    earlier = (prompt(OTHER), call("t1"), result("t1"), call("t2"), result("t2", is_error=True))
+    assert fate(*earlier) == PromptFate(present=False, tools_done=frozenset({"t1"}))
+    told = fate(*earlier, prompt(), call("t3"), result("t3"))
+    assert told == PromptFate(present=True, tools_done=frozenset({"t1", "t3"}))
+
+
 # --- torn and hostile -----------------------------------------------------------------------------
 
 
