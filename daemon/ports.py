@@ -538,6 +538,10 @@ class Ledger(Protocol):
         """Committed before the prompt of this attempt is sent."""
         ...
 
+    async def note_tools(self, turn: TurnId, used: Sequence[tuple[float, str]]) -> None:
+        """For the trace: when the agent began to use which of the CLI's own tools."""
+        ...
+
     async def stage(
         self, turn: TurnId, attempt: int, tool_use_id: str, effect: NewEffect
     ) -> None: ...

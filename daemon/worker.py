@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 SILENCE_SECONDS = 25.0  # nothing from the model for so long: the person is told (within 30 s)
 INTERRUPT_GRACE_SECONDS = 5.0
+TOOLS_KEPT = 200  # of one attempt, for its trace
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Worker:
         self._told = False
         self._attempt = 0
         self._first_text: float | None = None
+        self._tools: list[tuple[float, str]] = []
         self._interrupting: asyncio.Task[None] | None = None
         self._silence: asyncio.Task[None] | None = None
         self._signs: set[asyncio.Task[None]] = set()
@@ -89,6 +91,7 @@ class Worker:
         """
         self._running, self._told = True, turn.told
         self._first_text, self._attempt = None, turn.attempt
+        self._tools.clear()
         began = self._around.clock.monotonic()
         self._show(turn, texts.WORKING)  # again where it waited: what ended before took it away
         with structlog.contextvars.bound_contextvars(
@@ -158,6 +161,7 @@ class Worker:
         finally:
             live.gate.close()
             refusal = await around.gateway.close_turn(live.token)
+        await self._note_tools(turn)
         if end is None:
             return await self._after_death(turn, died)
         return await self._after_end(turn, end, refusal)
@@ -207,6 +211,8 @@ class Worker:
             case ToolUsed(name, tool_use_id):
                 self._model_is_there()
                 log.info("tool.used", tool=name, tool_use_id=tool_use_id)
+                if len(self._tools) < TOOLS_KEPT:
+                    self._tools.append((self._around.clock.now(), name[:60]))
                 self._show(turn, texts.USING.format(tool=name.rpartition("__")[2]))
             case ModelAnswered():
                 self._model_is_there()
@@ -217,6 +223,10 @@ class Worker:
                 self._await_model(turn)
             case TurnStarted() | TurnEnded() | AlreadySeen():
                 pass
+
+    async def _note_tools(self, turn: Turn) -> None:
+        if self._tools:
+            await self._around.ledger.note_tools(turn.id, self._tools)
 
     async def _after_end(
         self, turn: Turn, end: TurnEnded | AlreadySeen, refusal: Refusal | None

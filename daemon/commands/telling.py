@@ -16,7 +16,7 @@ _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 # What happened -> who did it, and in words. An end of a turn that is not here tells itself.
 _WORDS = {
     "sent by its author": ("author", "wrote it"),
-    "registered": ("daemon", "registered it"),
+    "registered": ("daemon", "registered it, and let it be acknowledged"),
     "changed": ("author", "changed it"),
     "changed too late": ("author", "changed it, after it was taken up"),
     "taken back": ("author", "deleted it"),
@@ -24,6 +24,7 @@ _WORDS = {
     "claimed": ("daemon", "took it up as a turn"),
     "attempt": ("daemon", "asked the agent, attempt {detail}"),
     "interrupted": ("daemon", "had died meanwhile, and starts again"),
+    "tool used": ("agent", "uses {detail}"),
     "put back": ("daemon", "put it back: {detail}"),
     "model asked": ("model", "was asked: {detail}"),
     "staged": ("agent", "wants outside: {detail}"),

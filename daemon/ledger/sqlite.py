@@ -188,6 +188,9 @@ class SqliteLedger:
     async def begin_attempt(self, turn: TurnId, attempt: int, process: ProcessRef) -> None:
         await self._own(turns.begin_attempt, turn, attempt, process, self._clock.now())
 
+    async def note_tools(self, turn: TurnId, used: Sequence[tuple[float, str]]) -> None:
+        await self._own(turns.note_tools, turn, used)
+
     async def stage(self, turn: TurnId, attempt: int, tool_use_id: str, effect: NewEffect) -> None:
         await self._own(outbox.stage, turn, attempt, tool_use_id, effect, self._clock.now())
 

@@ -238,6 +238,15 @@ def begin_attempt(
     )
 
 
+def note_tools(
+    connection: sqlite3.Connection, turn: TurnId, used: Sequence[tuple[float, str]]
+) -> None:
+    row = connection.execute("select conversation from turn where id = ?", (turn,)).fetchone()
+    if row is not None:  # else it was erased meanwhile
+        for at, name in used:
+            events.note(connection, at, row["conversation"], turn, "tool used", name)
+
+
 def requeue(
     connection: sqlite3.Connection,
     turn: TurnId,

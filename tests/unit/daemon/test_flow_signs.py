@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
 from daemon import texts
-from daemon.agents.scripted import Fail, Say, Wait
+from daemon.agents.scripted import Die, Fail, Say, Step, Wait, Work
 from daemon.intake import LONG_QUEUE
 from daemon.model import ConversationId, Priority, Sender, Stop, Trust, Turn, Workspace
 from daemon.ports import ClaimLimits, Ledger
@@ -240,3 +240,23 @@ async def test_stop_is_heard_between_the_claim_and_the_start_of_a_turn(tmp_path:
         assert flow.agents.prompts == []
         await flow.say("and now?")
         assert (await flow.answers(2))[1] == ("t1", "ok")
+
+
+async def test_a_trace_tells_which_tools_were_used_when_and_by_which_attempt(
+    tmp_path: Path,
+) -> None:
+    async with Flow(tmp_path) as flow:
+        plays: Iterator[Sequence[Step]] = iter(
+            [[Work("Read"), Work("Bash"), Die()], [Work("Grep"), Say("found")]]
+        )
+        flow.agents.script = lambda _: next(plays)
+        heard = await flow.say("look for it")
+        await flow.answers(1)
+        story = await flow.ledger.trace(str(heard.message))
+        assert story is not None
+        moments = cast("list[dict[str, object]]", story["timeline"])
+        told = [(m["what"], m["detail"]) for m in moments if m["what"] in {"attempt", "tool used"}]
+        assert [detail for what, detail in told if what == "tool used"] == ["Read", "Bash", "Grep"]
+        assert [what for what, _ in told] == [
+            "attempt", "tool used", "tool used", "attempt", "tool used",
+        ]  # fmt: skip

@@ -182,7 +182,7 @@ async def test_the_whole_story_is_in_order_with_who_did_what_and_when(stage: Sta
     events = [found.groups() for line in lines[3:] if (found := EVENT.fullmatch(line))]
     assert events == [
         (None, "author", "wrote it", heard.message),
-        ("+1.000", "daemon", "registered it", heard.message),
+        ("+1.000", "daemon", "registered it, and let it be acknowledged", heard.message),
         ("+0.250", "daemon", "took it up as a turn", turn.id),
         ("+1.000", "daemon", "asked the agent, attempt 1, process 4711", turn.id),
         ("+86400.000", "daemon", "had died meanwhile, and starts again", turn.id),
