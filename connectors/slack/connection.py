@@ -26,7 +26,8 @@ _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 class Timing:
     """Seconds. `silence` without a pong ends a connection; `linger` is how long one goes on
     hearing after Slack announced its end; `steady` how long it must live to clear its failures;
-    `rest` lies between two back-fills.
+    `rest` lies between two back-fills; `recount` after a hello that counted strangers, a new one
+    counts again.
     """
 
     ping: float = 3.0
@@ -40,6 +41,7 @@ class Timing:
     last_wait: float = 30.0
     crowded: float = 30.0
     disabled: float = 300.0
+    recount: float = 600.0
     rest: float = 30.0  # connections that come and go make no storm of reading
 
 
@@ -119,6 +121,11 @@ class Connection(AsyncBaseSocketModeClient):
                 await asyncio.wait(self._handling)
             if self._ws is not None:
                 await self._ws.close()
+
+    def renew(self) -> None:
+        """Make way for a successor, as if Slack had announced the end."""
+        self.replaced = True
+        self._leave("renewed")
 
     # --- ages, in seconds
 

@@ -25,6 +25,7 @@ from connectors.slack.activity import Activity
 from connectors.slack.backfill import BackFill
 from connectors.slack.config import SlackTable
 from connectors.slack.connection import Connection, Timing
+from connectors.slack.echoes import Echoes
 from connectors.slack.inbound import Bot, Parsed, Skipped, parse
 from connectors.slack.introductions import Introductions
 from connectors.slack.limits import Limited, Limiter
@@ -61,6 +62,10 @@ log = structlog.get_logger()
 
 PROOF_SECONDS = 12.0  # SURFACE: a hello, and a pong younger than this
 LOOK_APART_SECONDS = 2.0
+STRANGERS = (
+    "Slack counts {} connections of this app, {} of them not ours: events go there too; stop the "
+    "other program that holds app_token, or give it an app of its own"
+)
 
 
 class SlackConnector:
@@ -112,6 +117,7 @@ class SlackConnector:
             proof=self._proof_age,
             rest=self._timing.rest,
         )
+        self._echoes = Echoes(name=name, clock=around.clock, missed=self._backfill.owe)
         self._posts = Posts(
             web=self._web,
             reading=reading,
@@ -120,6 +126,7 @@ class SlackConnector:
             team=lambda: self._activity.team,
             standing=lambda: self._parked,
             refused=self._token_refused,
+            posted=self._echoes.posted,
             look_apart=look_apart,
         )
         self._sockets: Sockets | None = None
@@ -173,6 +180,7 @@ class SlackConnector:
             group.create_task(self._activity.renew(), name="slack statuses")
             group.create_task(self._backfill.run(intake), name="slack back-fill")
             group.create_task(self._backfill.keep(), name="slack last proof")
+            group.create_task(self._echoes.watch(), name="slack echoes")
             group.create_task(self._park_when_refused(), name="slack token")
             await sockets.proven.wait()
             ready()
@@ -232,6 +240,7 @@ class SlackConnector:
         call of the Web API, and ends the request. Not 200: Slack brings the event again.
         """
         self._events += 1
+        self._echoes.heard(body.get("event"), self._bot)
         try:
             await self._register(self._parse(body))
         except (LedgerError, Unavailable) as error:
@@ -317,6 +326,9 @@ class SlackConnector:
             "hello_age_seconds": _rounded(proof.hello_age if proof else None),
             "opened": self._sockets.opened if self._sockets else 0,
             "events": self._events,
+            "strangers": proof.strangers if proof else 0,
+            "echo_age_seconds": _rounded(self._echoes.age),
+            "echoes_missing": self._echoes.missing,
             "back_filling": self._backfill.running,
             "back_fills": self._backfill.runs,
         }
@@ -324,7 +336,15 @@ class SlackConnector:
             trouble = self._sockets.trouble if self._sockets else ""
             detail = self._parked or trouble or self._detail or "no connection has proven alive"
             return Health(HealthState.FAIL, detail, ready=False, age=age, numbers=numbers)
-        detail = self._introductions.trouble or self._backfill.trouble or self._detail
+        strange = proof.strangers if proof else 0
+        troubles = (
+            self._echoes.trouble,
+            STRANGERS.format(numbers["num_connections"], strange) if strange else "",
+            self._introductions.trouble,
+            self._backfill.trouble,
+            self._detail,
+        )
+        detail = "; ".join(filter(None, troubles))
         state = HealthState.WARN if detail else HealthState.PASS
         return Health(state, detail, ready=True, age=age, numbers=numbers)
 

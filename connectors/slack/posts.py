@@ -41,7 +41,8 @@ MAX_PAGES = 20
 
 
 class Posts:
-    """`standing` is None, or why no call can work now; `refused` is told of a refused token.
+    """`standing` is None, or why no call can work now; `refused` is told of a refused token,
+    `posted` of each post's channel and ts.
 
     `look_apart` seconds lie between the two looks: a post may be read back only after a moment.
     """
@@ -56,6 +57,7 @@ class Posts:
         team: Callable[[], str],
         standing: Callable[[], str | None],
         refused: Callable[[str], None],
+        posted: Callable[[str, str], None],
         look_apart: float,
     ) -> None:
         self._web = web
@@ -65,6 +67,7 @@ class Posts:
         self._team = team
         self._standing = standing
         self._refused = refused
+        self._posted = posted
         self._look_apart = look_apart
         self._direct: dict[str, str] = {}
 
@@ -97,7 +100,10 @@ class Posts:
         except Unanswered as error:
             return Unclear(str(error)) if error.sent else NotNow(str(error), 0.0)
         ts = answer.get("ts")
-        return Sent(ts) if isinstance(ts, str) else Unclear("Slack named no ts")
+        if not isinstance(ts, str):
+            return Unclear("Slack named no ts")
+        self._posted(str(answer.get("channel") or channel), ts)
+        return Sent(ts)
 
     def _refusal(self, error: Refused) -> Receipt:
         if error.code in AUTH_CODES:

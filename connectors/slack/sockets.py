@@ -34,12 +34,15 @@ Handle = Callable[[Connection, SocketModeRequest], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How it stands with the connections, in seconds and numbers; None: never."""
+    """How it stands with the connections, in seconds and numbers; None: never. `connections` is
+    what Slack counted at the last hello, `strangers` how many of them were not ours.
+    """
 
     open: int
     hello_age: float | None
     pong_age: float | None
     connections: int | None
+    strangers: int
 
 
 class Sockets:
@@ -72,6 +75,7 @@ class Sockets:
         self._live: set[Connection] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._connections: int | None = None
+        self._strangers = 0
 
     async def run(self, http: aiohttp.ClientSession) -> None:
         """Until cancelled. Raises AuthenticationFailed, in a group, when the token is refused."""
@@ -95,6 +99,7 @@ class Sockets:
             hello_age=best.hello_age if best else None,
             pong_age=best.pong_age if best else None,
             connections=self._connections,
+            strangers=self._strangers,
         )
 
     # --- one slot
@@ -200,8 +205,11 @@ class Sockets:
         """A connection has said hello and answered a ping for the first time."""
         self._connections = connection.connections
         self.trouble = ""
-        if self._connections is not None and self._connections > max(len(self._live), self._count):
+        self._strangers = max(0, (self._connections or 0) - max(len(self._live), self._count))
+        if self._strangers:
             log.warning("socket.strangers_seen", connections=self._connections, ours=self._count)
+            # Slack counts only at a hello: one more tells whether they are still there.
+            asyncio.get_running_loop().call_later(self._timing.recount, connection.renew)
         others = [c.pong_age for c in self._live if c is not connection and c.pong_age is not None]
         if not any(age <= FRESH_PINGS * self._timing.ping for age in others):
             if self._last_pong is not None:

@@ -38,6 +38,7 @@ QUICK = Timing(
     crowded=0.3,
     disabled=0.3,
     rest=0.0,
+    recount=0.5,
 )
 
 
@@ -66,11 +67,11 @@ class Stage:
     task: asyncio.Task[None] | None = None
 
     async def filled(self, runs: int = 1) -> None:
-        """So many back-fills have ended, and no other is under way."""
+        """So many back-fills at least have ended, and no other is under way."""
 
         def done() -> bool:
             numbers = self.connector.health().numbers
-            return numbers["back_fills"] == runs and not numbers["back_filling"]
+            return int(numbers["back_fills"] or 0) >= runs and not numbers["back_filling"]
 
         await until(done)
 
