@@ -16,7 +16,7 @@ from connectors.imap.checkup import diagnose_imap
 from connectors.imap.client import ImapClient, Limits
 from connectors.imap.proof import Timing
 from daemon.errors import AuthenticationFailed
-from daemon.model import HealthState, Ignored, Message, Outcome, Unreadable
+from daemon.model import Cursor, HealthState, Ignored, Message, Outcome, Unreadable
 from tests.dovecot import Dovecot, Postbox, mail
 from tests.fakes import RecordingIntake
 from tests.hostile_mails import HOSTILE
@@ -222,6 +222,49 @@ async def test_a_mail_that_somebody_deletes_at_once_harms_nothing(
         await stage.mailbox.work(hold_up)
         assert await stage.subjects(1) == ["stays"]
     assert all(isinstance(item, Message | Ignored) for item in stage.intake.items)
+
+
+async def test_three_thousand_lines_of_other_peoples_doings_harm_nothing(
+    own_postbox: Postbox, tmp_path: Path
+) -> None:
+    """Somebody flags all of a full folder, then empties it: each is a burst of untagged lines to
+    those who watch. Stock aioimaplib is dead after 975.
+    """
+    async with at(own_postbox, tmp_path) as stage:  # it opens the mailbox
+        await stage.until_ready()
+    mails = [f"Subject: m{number}\r\n\r\nx\r\n".encode() for number in range(3000)]
+    await asyncio.to_thread(own_postbox.drop, *mails)
+    cursor = await asyncio.to_thread(_newest, own_postbox)
+    intake = RecordingIntake()
+    intake.cursors["support", "INBOX"] = cursor  # all of them were heard before
+    patient = Limits(idle=60.0, command=60.0)  # a slow machine is no fault here
+    async with at(own_postbox, tmp_path, intake=intake, limits=patient) as stage:
+        await stage.until_ready()
+        for flag in (r"(\Flagged)", r"(\Deleted)"):
+            await asyncio.to_thread(_flag_all, own_postbox, flag)
+        await own_postbox.delivered(mail("after"))
+        assert await stage.subjects(1) == ["after"]
+        await stage.mailbox.work(ImapClient.noop)
+        assert stage.mailbox.condition().ages.alive
+    assert stage.outages == []
+    assert [item.outside_id for item in intake.items] == [f"INBOX:{cursor.uidvalidity}:3001"]
+
+
+def _newest(postbox: Postbox) -> Cursor:
+    with postbox.reader() as reader:
+        reader.select("INBOX", readonly=True)
+        found = reader.uid("SEARCH", "ALL")[1][0].split()
+        (uidvalidity,) = reader.response("UIDVALIDITY")[1]
+        assert uidvalidity is not None
+        return Cursor("support", "INBOX", int(uidvalidity), int(found[-1]))
+
+
+def _flag_all(postbox: Postbox, flag: str) -> None:
+    with postbox.reader() as reader:
+        reader.select("INBOX")
+        reader.uid("STORE", "1:*", "+FLAGS.SILENT", flag)
+        if "Deleted" in flag:
+            reader.expunge()
 
 
 # --- ways in -------------------------------------------------------------------------------------
