@@ -23,7 +23,7 @@ TOO_MANY = 60  # messages in hand: then the next kill comes only after half of t
 CATCH_UP_SECONDS = 60.0
 AIM_SECONDS = 15.0
 POINT_SECONDS = 90.0  # a build starts slowly, and the slower on a busy machine
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 TELL_EVERY = 10  # kills
 STILL_LOOKS = 8  # half a second apart: what would come twice has its chance to come
 LOG_EVENTS: dict[Aim, str] = {
@@ -161,6 +161,8 @@ async def _end(stage: Stage, life: Life, hurting: asyncio.Task[None], record: Re
 
 async def _aim(stage: Stage, life: Life) -> str:
     """Wait for the moment of the kill. Returns what was hit: "any" where the event never came."""
+    if life.aim not in ("any", "start"):  # nothing else happens before; a busy machine is slow
+        await stage.victim.until_begun(READY_SECONDS)
     await asyncio.sleep(life.wait)
     hit = life.aim == "any" or await _event(stage, life.aim)
     if hit and life.aim != "any" and life.jitter:
@@ -170,7 +172,6 @@ async def _aim(stage: Stage, life: Life) -> str:
 
 async def _event(stage: Stage, aim: Aim) -> bool:
     if aim == "draining":
-        await stage.victim.until_begun(READY_SECONDS)
         stage.victim.tell_to_stop()
     if aim in LOG_EVENTS:
         return await stage.victim.hear(LOG_EVENTS[aim], AIM_SECONDS)

@@ -133,7 +133,6 @@ def move_the_cursor_first() -> None:
     async def late(self: LedgerIntake, item: Inbound, cursor: Cursor | None = None) -> Registered:
         if cursor is not None:
             await self._ledger.set_cursor(cursor)
-            await asyncio.sleep(GAP_SECONDS)
         return await accept(self, item)
 
     LedgerIntake.accept = late  # type: ignore[method-assign]
@@ -297,7 +296,7 @@ MUTANTS = {
         "a mailbox's cursor moves before the mail is registered",
         move_the_cursor_first,
         frozenset({"lost"}),
-        ("delivered",),
+        point="before commit: registered",
         mail=40,
     ),
     "mail-resend": Mutant(
