@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export UV_SYSTEM_CERTS := 1
 PYTHONWARNINGS ?=
+# Two at a time, whole files: many tests wait for processes and servers most of their time.
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 
 .PHONY: help setup check fix test bench chaos faults demo lock image image-check clean
 
@@ -20,7 +22,7 @@ check: setup  ## format, lint, types, import rules, fast tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-	$(PY) -m pytest -q tests/unit tests/architecture
+	$(PYTEST) tests/unit tests/architecture
 
 fix: setup  ## what the formatter and linter can mend by themselves
 	.venv/bin/ruff format .
@@ -29,7 +31,7 @@ fix: setup  ## what the formatter and linter can mend by themselves
 test: setup  ## every test, with the servers they talk to
 	@bash deploy/servers.sh
 	$(MAKE) --no-print-directory check
-	$(PY) -m pytest -q tests --ignore=tests/unit --ignore=tests/architecture
+	$(PYTEST) tests --ignore=tests/unit --ignore=tests/architecture
 
 bench: setup  ## the benchmark tables, with ratios beside the plain alternative
 	@bash deploy/servers.sh
