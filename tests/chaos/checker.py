@@ -4,11 +4,11 @@
 
 It shares no code with the daemon: standard library only, and it reads only what the outside saw.
 `sent.jsonl` is what people wrote, `slack.jsonl` and `model.jsonl` are the stand-ins' journals,
-`mails.jsonl` (where mail took part) what the receiving server got, `labels.jsonl` what stands on
-the mails in the mailbox at the end. `stops.jsonl` says when the daemon was told to stop, and when
-it was gone; `again.jsonl` which prompts came to the model although it had answered them. Each
-message holds marks that stand nowhere else, and its answer repeats them. Prints a JSON object;
-exit 1: a rule is broken.
+`mails.jsonl` (where mail took part) what the receiving server got, `mailbox.jsonl` the mails in the
+mailbox at the end, in its order, and what stands on them. `stops.jsonl` says when the daemon was
+told to stop, and when it was gone; `again.jsonl` which prompts came to the model although it had
+answered them. Each message holds marks that stand nowhere else, and its answer repeats them.
+Prints a JSON object; exit 1: a rule is broken.
 
 The rules, each with its word in the output:
     lost        a message that was wanted has no answer
@@ -118,18 +118,18 @@ def read(directory: Path) -> History:
     _read_slack_out(slack, history)
     sent = lines(directory / "sent.jsonl")
     _read_slack_in(slack, [line for line in sent if not line.get("mail")], history)
+    mailbox = lines(directory / "mailbox.jsonl")
     _read_mail(
-        [line for line in sent if line.get("mail")], lines(directory / "mails.jsonl"), history
+        [line for line in sent if line.get("mail")],
+        lines(directory / "mails.jsonl"),
+        [mail["message_id"] for mail in mailbox],
+        history,
     )
     model = lines(directory / "model.jsonl")
     _read_model(model, history)
     _read_stops(lines(directory / "stops.jsonl"), model, history)
     history.again = [" ".join(line["marks"]) for line in lines(directory / "again.jsonl")]
-    history.labels = {
-        (mail["message_id"], label)
-        for mail in lines(directory / "labels.jsonl")
-        for label in mail["labels"]
-    }
+    history.labels = {(mail["message_id"], label) for mail in mailbox for label in mail["labels"]}
     return history
 
 
@@ -196,9 +196,13 @@ def _read_slack_in(slack: list[Json], sent: list[Json], history: History) -> Non
         )
 
 
-def _read_mail(sent: list[Json], mails: list[Json], history: History) -> None:
-    """A mailbox is read in the order in which it was filled: that order is the order to keep."""
+def _read_mail(sent: list[Json], mails: list[Json], mailbox: list[str], history: History) -> None:
+    """The order to keep is that of the mailbox, which is not always the one in which it was filled:
+    Dovecot has numbered two mails of one second the other way round (seen at a high load).
+    """
+    uids = {message_id: at for at, message_id in reversed(list(enumerate(mailbox)))}
     for line in sent:
+        lies = uids.get(f"<{line['marks'][0]}@example.com>", NEVER) if mailbox else line["n"]
         history.sent.append(
             Sent(
                 marks=tuple(line["marks"]),
@@ -206,8 +210,8 @@ def _read_mail(sent: list[Json], mails: list[Json], history: History) -> None:
                 wanted=line["wanted"],
                 mail=True,
                 at=line["at"],
-                brought=line["n"],
-                accepted=line["n"] + 0.5,
+                brought=lies,
+                accepted=lies + 0.5,
                 label=line.get("label", ""),
             )
         )

@@ -86,7 +86,7 @@ async def carry_out(
     if speaking is not None:
         await speaking
     await _settle(stage, quiet)
-    await stage.write_labels()
+    await stage.write_mailbox()
     children = stage.victim.clis()
     record.stops.append(await stage.stop())
     record.left = sum(child.is_running() for child in children)

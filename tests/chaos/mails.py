@@ -115,7 +115,7 @@ class Mails:
     def environ(self) -> dict[str, str]:
         return {"IMAP_PASSWORD": PASSWORD, "SSL_CERT_FILE": str(self.dovecot.cafile)}
 
-    def write_labels(self, file: Path) -> None:
+    def write_mailbox(self, file: Path) -> None:
         """One line a mail in the mailbox: its Message-ID, and the labels that it bears."""
         with self.box.reader() as reader, file.open("w") as lines:
             reader.select("INBOX", readonly=True)

@@ -127,10 +127,10 @@ class Stage:
             file.write(json.dumps(line) + "\n")
         return status
 
-    async def write_labels(self) -> None:
+    async def write_mailbox(self) -> None:
         """What stands on the mails in the mailbox now, for the checker."""
         if self.mails is not None:
-            await asyncio.to_thread(self.mails.write_labels, self.root / "labels.jsonl")
+            await asyncio.to_thread(self.mails.write_mailbox, self.root / "mailbox.jsonl")
 
     # --- what people do
 

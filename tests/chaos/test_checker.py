@@ -26,7 +26,7 @@ class Journals:
     sent: list[Json] = field(default_factory=list)
     model: list[Json] = field(default_factory=list)
     mails: list[Json] = field(default_factory=list)
-    labels: list[Json] = field(default_factory=list)
+    mailbox: list[Json] = field(default_factory=list)
     stops: list[Json] = field(default_factory=list)
     again: list[Json] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class Journals:
         self.sent.append({**line, "mail": True, "wanted": True, "label": label})
 
     def label(self, mark: str, *labels: str) -> None:
-        self.labels.append({"message_id": f"<{mark}@example.com>", "labels": labels})
+        self.mailbox.append({"message_id": f"<{mark}@example.com>", "labels": labels})
 
     def mail(self, *marks: str, effect: str = "0" * 32) -> None:
         line = {"n": len(self.mails), "at": 1.0, "text": " ".join(marks)}
@@ -93,7 +93,7 @@ class Journals:
         self.answer(f"{told} It is the answer on the mail `{mark}@example.com`.", thread="")
 
     def rules_broken(self) -> set[str]:
-        for name in ("slack", "sent", "model", "mails", "labels", "stops", "again"):
+        for name in ("slack", "sent", "model", "mails", "mailbox", "stops", "again"):
             lines = "".join(json.dumps(line) + "\n" for line in getattr(self, name))
             (self.directory / f"{name}.jsonl").write_text(lines)
         done = subprocess.run(
@@ -244,6 +244,18 @@ def test_mails_are_answered_in_the_order_of_the_mailbox(journals: Journals) -> N
     journals.mail(TWO)
     journals.mail(ONE)
     assert journals.rules_broken() == {"disorder"}
+
+
+@pytest.mark.parametrize(("answered", "broken"), [((TWO, ONE), set()), ((ONE, TWO), {"disorder"})])
+def test_the_mailbox_s_own_order_counts_where_it_is_not_that_of_writing(
+    journals: Journals, answered: tuple[str, str], broken: set[str]
+) -> None:
+    for mark in (ONE, TWO):
+        journals.write_mail(mark)
+    for mark in (TWO, ONE):
+        journals.label(mark)
+    journals.mail(*answered)
+    assert journals.rules_broken() == broken
 
 
 def test_a_missing_answer_by_mail_that_people_were_told_of_is_not_lost(journals: Journals) -> None:
