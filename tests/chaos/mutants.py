@@ -17,6 +17,7 @@ from typing import Any
 from slack_bolt.response import BoltResponse
 
 from connectors.imap.connector import ImapConnector
+from connectors.slack.backfill import BackFill
 from connectors.slack.connector import SlackConnector
 from daemon import recovery
 from daemon.agents.transcript import _Behind
@@ -39,7 +40,7 @@ from daemon.model import (
     TurnId,
 )
 from daemon.pool import Place, Pool, Seat
-from daemon.ports import ClaimLimits, Ending, PromptFate
+from daemon.ports import ClaimLimits, Ending, Intake, PromptFate
 from tests.chaos.plan import Aim
 
 GAP_SECONDS = 0.2  # how long the broken daemon is open to a kill
@@ -62,6 +63,7 @@ class Mutant:
 
 
 def acknowledge_first() -> None:
+    """Without the back-fill, which brings back what was acknowledged and lost."""
     persist = SlackConnector._persist
     kept: set[asyncio.Task[Any]] = set()
 
@@ -73,7 +75,11 @@ def acknowledge_first() -> None:
         kept.add(asyncio.create_task(register()))
         return BoltResponse(status=200, body="")
 
+    async def no_backfill(self: BackFill, intake: Intake) -> None:
+        await asyncio.Event().wait()
+
     SlackConnector._persist = late  # type: ignore[method-assign]
+    BackFill.run = no_backfill  # type: ignore[method-assign]
 
 
 def send_again_unseen() -> None:

@@ -13,7 +13,7 @@ import pytest
 from daemon.demo.controls import Fault
 from daemon.errors import AgentDied, StartFailed
 from daemon.isolation import processes
-from daemon.model import ProcessRef, Prompt
+from daemon.model import ProcessRef, Prompt, Workspace
 from daemon.ports import Agent, AlreadySeen, ModelRetry, ToolUsed, TurnEnded, TurnStarted
 from tests.agent_stages import (
     MEMBER,
@@ -148,6 +148,7 @@ async def test_agent_killed_mid_tool_takes_its_tool_along(stage: RealStage) -> N
         await appears(workspace.work / "started")
         tree = processes.members(agent.process)
         assert len(tree) > 1
+        await on_record(stage, workspace, prompt)
         stage.kill(agent)
         with pytest.raises(AgentDied):
             await turn
@@ -334,6 +335,13 @@ async def test_live_agent_is_no_leftover(stage: RealStage) -> None:
 async def appears(path: Path) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not path.exists():  # noqa: ASYNC240 - one stat
+            await asyncio.sleep(0.01)
+
+
+async def on_record(stage: RealStage, workspace: Workspace, prompt: Prompt) -> None:
+    """Until the transcript knows of the tool: the CLI writes it down while the tool begins."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not stage.agents.fate(workspace, prompt.uuid).tools_open:
             await asyncio.sleep(0.01)
 
 
