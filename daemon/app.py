@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -469,14 +468,14 @@ class Daemon:
         return len(workspaces)
 
 
-async def run(config: Config, reread: Reread) -> int:
+async def run(config: Config, reread: Reread, environ: MutableMapping[str, str]) -> int:
     """`postroom run`: open everything, run until told to stop, return the exit status. What systemd
-    set in the environment is taken out of it.
+    set in `environ` is taken out of it.
 
     Raises DataDirBusy, LedgerError, WallError, ConfigError before anything is heard.
     """
     clock = SystemClock()
-    systemd = from_environment(clock, os.environ)
+    systemd = from_environment(clock, environ)
     ledger = await open_ledger(config.daemon.data_dir, clock)
     try:
         daemon = Daemon(config, ledger, clock, systemd)

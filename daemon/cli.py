@@ -53,7 +53,7 @@ def run(config: ConfigFile = None) -> None:
     redactor = logs.set_up(checked.daemon.log_level, checked.daemon.log_format)
     redactor.learn(configuration.load_secrets(checked))
     reread = application.Reread(lambda: configuration.read(config), redactor.learn)
-    raise typer.Exit(asyncio.run(application.run(checked, reread)))
+    raise typer.Exit(asyncio.run(application.run(checked, reread, os.environ)))
 
 
 @app.command()

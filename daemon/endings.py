@@ -7,13 +7,13 @@ through `tell`; texts come from texts.py, never from an exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from daemon import recovery, texts
 from daemon.clock import Clock
 from daemon.metrics import Metrics
 from daemon.model import Answer, NewEffect, Priority, Turn, TurnState, prompt_uuid
-from daemon.ports import Agents, Connector, Ending, Ledger
+from daemon.ports import Agents, Connector, Ending, Ledger, Tell
 
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
@@ -39,7 +39,7 @@ class Endings:
         rests: Callable[[], float],
         connector: Callable[[str], Connector],
         wake_delivery: Callable[[str], None],
-        tell: Callable[[str, str], Awaitable[None]],
+        tell: Tell,
     ) -> None:
         self._ledger = ledger
         self._agents = agents

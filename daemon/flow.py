@@ -6,7 +6,7 @@ It exists once the agents can run; what comes before it (connectors, intake) and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from daemon.clock import Clock
@@ -15,7 +15,7 @@ from daemon.endings import Endings
 from daemon.metrics import Metrics
 from daemon.model import ConversationId, Profile, Trust
 from daemon.pool import Pool, PoolSettings
-from daemon.ports import Agents, Connector, Gateway, Ledger
+from daemon.ports import Agents, Connector, Gateway, Ledger, Tell
 from daemon.tools import StagingGate
 from daemon.worker import Surround
 
@@ -47,7 +47,7 @@ def build_flow(
     connectors: Mapping[str, Connector],
     profiles: Callable[[Trust], Profile],
     wake_delivery: Callable[[str], None],
-    tell: Callable[[str, str], Awaitable[None]],
+    tell: Tell,
     clock: Clock,
     metrics: Metrics,
 ) -> Flow:

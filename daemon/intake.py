@@ -56,7 +56,7 @@ class LedgerIntake:
         stop: Callable[[ConversationId], bool],
         wake_delivery: Callable[[str], None],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        full: Callable[[], str] = str,
+        full: Callable[[], str],
     ) -> None:
         self.closed = False
         self._connectors = connectors

@@ -203,7 +203,10 @@ class Pool:
     def stop_turn(self, conversation: ConversationId) -> bool:
         """False: no turn of it runs, or is about to."""
         slot = self._slots.get(conversation)
-        return slot is not None and slot.place is Place.BUSY and slot.worker.stop()
+        if slot is None or slot.place is not Place.BUSY:
+            return False
+        slot.worker.stop()
+        return True
 
     async def end(self, workspaces: Iterable[Workspace]) -> None:
         """End the processes of workspaces that were erased; returns when they are gone."""

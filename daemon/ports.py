@@ -624,11 +624,6 @@ class Ledger(Protocol):
         ...
 
     # what people ask: docs/trace.md has the shapes
-    async def move_waiting(self, seconds: float) -> None:
-        """The clock has jumped: move every time that something waits or ages by along with it, so
-        that nothing is due, or given up on, sooner or later than it was.
-        """
-
     async def probe(self) -> None:
         """One real commit: proves that the ledger can still write."""
         ...
@@ -640,6 +635,14 @@ class Ledger(Protocol):
     async def dead_discard(self, any_id: str) -> bool: ...
     async def conversations(self, limit: int) -> tuple[JsonObject, ...]: ...
     async def conversation(self, conversation: ConversationId) -> JsonObject | None: ...
+
+    # upkeep, and the end
+    async def move_waiting(self, seconds: float) -> None:
+        """The clock has jumped: move every time that something waits or ages by along with it, so
+        that nothing is due, or given up on, sooner or later than it was.
+        """
+        ...
+
     async def erase(self, who: str) -> tuple[Workspace, ...]:
         """Remove what a conversation or a person (sender id) left, keys against duplicates
         excepted; return the workspaces to remove from disk.

@@ -6,12 +6,12 @@ back would let them wait two days more.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
 from daemon.clock import JumpingClock
-from daemon.ports import Ledger
+from daemon.ports import Ledger, Tell
 
 log = structlog.get_logger()
 
@@ -19,14 +19,14 @@ LOOK_SECONDS = 1.0
 
 
 class Timekeeping:
-    """`tell(key, text)` informs operators; `moved` is called when times in the ledger have."""
+    """`tell` informs operators; `moved` is called when times in the ledger have."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
         clock: JumpingClock,
-        tell: Callable[[str, str], Awaitable[None]],
+        tell: Tell,
         moved: Callable[[], None],
     ) -> None:
         self._ledger = ledger

@@ -110,12 +110,11 @@ class Worker:
             self._show(turn, "")
             self._sum_up(turn, outcome, began)
 
-    def stop(self) -> bool:
+    def stop(self) -> None:
         """End the turn that runs, or is about to, at a person's wish."""
         self._stopping = True
         if self._running:
             self._interrupting = asyncio.create_task(self._interrupt(), name="interrupt")
-        return True
 
     def stand_down(self) -> None:
         """The turn that was about to run is not there after all."""

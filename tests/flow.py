@@ -214,6 +214,7 @@ class Flow:
             stop=self.pool.stop_turn,
             wake_delivery=self._wake_delivery,
             spawn=self._spawn,
+            full=str,
         )
         await recover(self.ledger, self.endings)
         self._spawn(self.pool.run())
@@ -231,29 +232,9 @@ class Flow:
         assert not wrong, wrong
         assert not self.agents.violations, self.agents.violations
 
-    async def say(
-        self,
-        text: str,
-        thread: str = "t1",
-        *,
-        trust: Trust | None = Trust.MEMBER,
-        sender: str = "ada",
-        connector: RecordingConnector | None = None,
-        addressed: bool = True,
-        outside_id: str = "",
-        sent_at: float | None = None,
-    ) -> Registered:
-        message = self.message(
-            text,
-            thread,
-            trust=trust,
-            sender=sender,
-            connector=connector,
-            addressed=addressed,
-            outside_id=outside_id,
-            sent_at=sent_at,
-        )
-        return await self.intake.accept(message)
+    async def say(self, text: str, thread: str = "t1", **how: Any) -> Registered:
+        """`how`: what `message` takes."""
+        return await self.intake.accept(self.message(text, thread, **how))
 
     def message(
         self,

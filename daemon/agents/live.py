@@ -142,11 +142,13 @@ class ClaudeAgent:
         try:
             async with asyncio.timeout(self._answer):
                 await self._client.get_mcp_status()
-        except Exception as error:
+        except TimeoutError:
+            silent = self._quiet + self._answer
+            raise AgentDied(f"it froze: not a word for {silent:g} s, asked or not") from None
+        except Exception as error:  # the SDK's: an error is an answer, too
             if self._death is not None:
                 raise self._death from error
-            silent = self._quiet + self._answer
-            raise AgentDied(f"it froze: not a word for {silent:g} s, asked or not") from error
+            log.info("agent.sign_of_life", error=type(error).__name__)
 
     async def _rest(self) -> None:
         """Until the turn before is over for the CLI, too: two prompts may share one result."""

@@ -4,8 +4,7 @@ What was answered to one would be answered to the next. So all wait as long as t
 (Retry-After), or a growing time; then one call goes ahead, and the others follow once it is let in.
 
 A call that has to wait is held here: the CLI sits through it without a retry, and asks no more
-often for it (measured, 2.1.330: headers held back for 100 s; after a 429 with a Retry-After of
-70 s it ends the turn at once, which frees its slot).
+often for it (tests/integration/test_gateway_cli.py).
 """
 
 from __future__ import annotations

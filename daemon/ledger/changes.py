@@ -25,7 +25,9 @@ def revise(connection: sqlite3.Connection, item: Edited, now: float) -> Register
     """The new text of a message that waits; one that was not for us becomes a message where it is
     addressed now.
     """
-    row = _found(connection, item.message.connector, item.outside_id, item.message.alternate_id)
+    row = intake.find(
+        connection, item.message.connector, item.outside_id, item.message.alternate_id
+    )
     if row is None:
         if item.begins:
             return intake.register(connection, item.message, None, now)
@@ -50,7 +52,7 @@ def withdraw(connection: sqlite3.Connection, item: Deleted, now: float) -> Regis
     """A message that waits is not worked on. What comes after its deletion, out of order, neither:
     its key is kept.
     """
-    row = _found(connection, item.connector, item.outside_id, None)
+    row = intake.find(connection, item.connector, item.outside_id, None)
     if row is None:
         message = new_message_id()
         connection.execute(
@@ -79,18 +81,6 @@ def withdraw(connection: sqlite3.Connection, item: Deleted, now: float) -> Regis
     return Registered(
         Outcome.WITHDRAWN, known.message, conversation, taken_up=tuple(released), idle=idle
     )
-
-
-def _found(
-    connection: sqlite3.Connection, connector: str, outside_id: str, alternate_id: str | None
-) -> sqlite3.Row | None:
-    found: sqlite3.Row | None = connection.execute(
-        "select id, message, state, addressed, conversation, subject, body, attachments from inbox "
-        "where connector = ?1 and (outside_id = ?2 or alternate_id = ?3) "
-        "order by outside_id = ?2 desc limit 1",
-        (connector, rows.plain(outside_id), rows.plain_or_none(alternate_id)),
-    ).fetchone()
-    return found
 
 
 def _conversation(row: sqlite3.Row) -> ConversationId | None:

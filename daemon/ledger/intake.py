@@ -309,16 +309,22 @@ def update(connection: sqlite3.Connection, id_: int, values: dict[str, Any]) -> 
     )
 
 
+def find(
+    connection: sqlite3.Connection, connector: str, outside_id: str, alternate_id: str | None
+) -> sqlite3.Row | None:
+    """What was heard under one of these keys: under its own, else under its other one."""
+    found: sqlite3.Row | None = connection.execute(
+        "select id, message, state, addressed, deliveries, conversation, subject, body, "
+        "attachments from inbox where connector = ?1 and (outside_id = ?2 or alternate_id = ?3) "
+        "order by outside_id = ?2 desc limit 1",
+        (connector, rows.plain(outside_id), rows.plain_or_none(alternate_id)),
+    ).fetchone()
+    return found
+
+
 def _stored(connection: sqlite3.Connection, row: dict[str, Any]) -> sqlite3.Row:
-    """The row that bars this one: by its own key, else by its other one."""
-    columns = "id, message, state, addressed, deliveries, conversation"
-    found: sqlite3.Row | None = None
-    for key in ("outside_id", "alternate_id"):
-        if found is None and row[key] is not None:
-            found = connection.execute(
-                f"select {columns} from inbox where connector = ? and {key} = ?",
-                (row["connector"], row[key]),
-            ).fetchone()
+    """The row that bars this one."""
+    found = find(connection, row["connector"], row["outside_id"], row["alternate_id"])
     assert found is not None  # noqa: S101 - a unique key just barred the insert
     return found
 

@@ -78,7 +78,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
 
 def _check(connection: sqlite3.Connection) -> None:
     """Look at every page, before anything is written: on a broken one an answer that was given may
-    be forgotten. About a second a gigabyte (measured, in the page cache). Raises sqlite3.Error.
+    be forgotten. It reads the whole file. Raises sqlite3.Error.
     """
     (found,) = connection.execute("pragma quick_check(1)").fetchone()
     if found != "ok":
@@ -101,7 +101,7 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute(f"pragma busy_timeout = {BUSY_MS}")
         (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
         connection.execute("pragma synchronous = full")
-        # What is erased must not stay in free space; zeroes there are written with the page anyway.
+        # What is erased must not stay in free space. It costs a write of each page that gets free.
         connection.execute("pragma secure_delete = on")
     except sqlite3.Error as error:
         connection.close()

@@ -287,9 +287,6 @@ class SqliteLedger:
     ) -> float:
         return await self._read(costs.spent, since, turn, trust)
 
-    async def move_waiting(self, seconds: float) -> None:
-        await self._own(upkeep.move_waiting, seconds)
-
     # --- what people ask ------------------------------------------------------------------------
 
     async def probe(self) -> None:
@@ -322,7 +319,10 @@ class SqliteLedger:
     async def conversation(self, conversation: ConversationId) -> JsonObject | None:
         return await self._ask(stories.conversation, conversation)
 
-    # --- what goes, and the end -----------------------------------------------------------------
+    # --- upkeep, and the end --------------------------------------------------------------------
+
+    async def move_waiting(self, seconds: float) -> None:
+        await self._own(upkeep.move_waiting, seconds)
 
     async def erase(self, who: str) -> tuple[Workspace, ...]:
         workspaces = await self._own(upkeep.erase, who, self._data_dir)

@@ -54,20 +54,18 @@ async def hangs(stage: Stage, times: Times) -> None:
 
 async def cut_in_stream(stage: Stage, times: Times) -> None:
     """The connection is cut after the first words of an answer."""
-    async with trial(stage, times) as it:
-        it.struck()
-        stage.model.faults.add(Fault("cut"))
-        it.mended()
-        stage.ask()
-        await it.well()
-        assert len(await stage.model.requests("mark-0002")) == 2, "asked again, once"
+    await _asked_again(stage, times, Fault("cut"))
 
 
 async def garbage_in_stream(stage: Stage, times: Times) -> None:
     """The answer's stream holds what is no JSON."""
+    await _asked_again(stage, times, Fault("malformed"))
+
+
+async def _asked_again(stage: Stage, times: Times, fault: Fault) -> None:
     async with trial(stage, times) as it:
         it.struck()
-        stage.model.faults.add(Fault("malformed"))
+        stage.model.faults.add(fault)
         it.mended()
         stage.ask()
         await it.well()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.proxy import Toxics
 from tests.faults.stage import Stage
-from tests.faults.trial import Times, trial
+from tests.faults.trial import Times, Trial, trial
 
 SEEN_SECONDS = 15.0  # SURFACE, /readyz: after the fault at the latest
 SLACK = "connector:slack"
@@ -113,30 +113,26 @@ async def web_away(stage: Stage, times: Times) -> None:
 async def web_reset(stage: Stage, times: Times) -> None:
     """Posts are carried out, and each answer of the Web API is lost in a reset."""
     async with trial(stage, times) as it:
-        gate = await it.at_work()
-        it.struck()
-        await stage.web.poison(Toxics(reset_peer=0), "downstream")
-        gate.release()
-        await stage.slack.wait_for_posts(containing=stage.asked[-1])
-        await it.warned(SLACK, within=SEEN_SECONDS, about="held up")
-        it.mended()
-        await stage.web.heal()
-        await it.well()
+        await _answers_lost(stage, it, Toxics(reset_peer=0))
         assert it.daemon.logged("delivery.found"), "it was looked for before it was sent again"
 
 
 async def web_short(stage: Stage, times: Times) -> None:
     """Posts are carried out, and each answer of the Web API ends within its body."""
     async with trial(stage, times) as it:
-        gate = await it.at_work()
-        it.struck()
-        await stage.web.poison(Toxics(limit_data=250), "downstream")
-        gate.release()
-        await stage.slack.wait_for_posts(containing=stage.asked[-1])
-        await it.warned(SLACK, within=SEEN_SECONDS, about="held up")
-        it.mended()
-        await stage.web.heal()
-        await it.well()
+        await _answers_lost(stage, it, Toxics(limit_data=250))
+
+
+async def _answers_lost(stage: Stage, it: Trial, toxics: Toxics) -> None:
+    gate = await it.at_work()
+    it.struck()
+    await stage.web.poison(toxics, "downstream")
+    gate.release()
+    await stage.slack.wait_for_posts(containing=stage.asked[-1])
+    await it.warned(SLACK, within=SEEN_SECONDS, about="held up")
+    it.mended()
+    await stage.web.heal()
+    await it.well()
 
 
 SCENARIOS = (cut, half_open, unheard, garbage, slow, sliced, web_away, web_reset, web_short)

@@ -35,7 +35,7 @@ async def test_what_waits_is_moved_with_a_jump(stage: Stage, jump: float) -> Non
     told: list[str] = []
     moved: list[None] = []
 
-    async def tell(_key: str, text: str) -> None:
+    async def tell(key: str, text: str, aside: str = "") -> None:
         told.append(text)
 
     timekeeping = Timekeeping(
