@@ -79,7 +79,8 @@ class SmtpSink:
 
     def hang_up(self) -> None:
         for transport in self._open:
-            if isinstance(transport, asyncio.WriteTransport):
+            # One of TLS that closes already cannot be aborted in Python 3.11.2.
+            if isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
                 transport.abort()
         self._open.clear()
 
