@@ -58,7 +58,7 @@ def probe(connection: sqlite3.Connection, now: float) -> None:
 
 
 def _held_up(connection: sqlite3.Connection, now: float) -> dict[str, HeldUp]:
-    rows = connection.execute(
+    found = connection.execute(
         "select connector, count(*) as number, min(since) as since, reason from ("
         "select connector, created_at as since, reason from outbox "
         "where state = 'pending' and attempts > 0 "
@@ -67,7 +67,7 @@ def _held_up(connection: sqlite3.Connection, now: float) -> dict[str, HeldUp]:
     )
     return {
         row["connector"]: HeldUp(row["number"], max(now - row["since"], 0.0), row["reason"])
-        for row in rows
+        for row in found
     }
 
 
