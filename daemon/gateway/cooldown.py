@@ -1,7 +1,9 @@
 """When the API asks us to slow down (429, 529): one back-off for all calls, not each its own.
 
 What was answered to one would be answered to the next. So all wait as long as the API said
-(Retry-After), or a growing time; then one call goes ahead, and the others follow once it is let in.
+(Retry-After), or a growing time; then the one that has waited longest goes ahead, and the others
+follow once it is let in. One that is refused again and again (too large for what is left of a
+minute's tokens, say) comes again behind those that wait, so that it keeps nobody from asking.
 
 A call that has to wait is held here: the CLI sits through it without a retry, and asks no more
 often for it (tests/integration/test_gateway_cli.py).
@@ -43,6 +45,7 @@ class Cooldown:
         self._until = 0.0
         self._times = 0  # that the API asked for a rest, one after the other
         self._ahead: Pass | None = None
+        self._line: dict[object, None] = {}  # those that wait, the longest first
         self._moved = asyncio.Event()
 
     @property
@@ -55,14 +58,20 @@ class Cooldown:
         longer: the seconds to come again after.
         """
         deadline = self._clock.monotonic() + self._held
-        while self.seconds or self._ahead is not None:
-            left = deadline - self._clock.monotonic()
-            if left <= 0 or self.seconds > left:
-                return max(self.seconds, FIRST_SECONDS)
-            await self._until_moved(self.seconds or left)
-        leave = Pass(ahead=self._times > 0)
-        self._ahead = leave if leave.ahead else None
-        return leave
+        place = object()
+        self._line[place] = None
+        try:
+            while not self._may_ask(place):
+                left = deadline - self._clock.monotonic()
+                if left <= 0 or self.seconds > left:
+                    return max(self.seconds, FIRST_SECONDS)
+                await self._until_moved(self.seconds or left)
+            leave = Pass(ahead=self._times > 0)
+            self._ahead = leave if leave.ahead else None
+            return leave
+        finally:
+            del self._line[place]
+            self._move()
 
     def heard(self, leave: Pass, status: int, retry_after: float = 0.0) -> None:
         """What the API answered to a call, as soon as it is known."""
@@ -79,6 +88,11 @@ class Cooldown:
         if leave is self._ahead:
             self._ahead = None
         self._move()
+
+    def _may_ask(self, place: object) -> bool:
+        if self.seconds or self._ahead is not None:
+            return False
+        return not self._times or place is next(iter(self._line))
 
     def _rest(self, retry_after: float) -> None:
         """Calls that were under way together are refused together: that counts once."""

@@ -56,6 +56,25 @@ async def test_after_a_refusal_one_goes_ahead_and_the_others_follow_its_answer()
     assert cooldown.seconds == 0
 
 
+async def test_one_that_is_always_refused_lets_the_others_ask_before_it_asks_again() -> None:
+    cooldown = Cooldown(SystemClock())
+    cooldown.heard(await admitted(cooldown), 429, retry_after=0.02)
+    asked: list[str] = []
+
+    async def ask(name: str, status: int) -> None:
+        for _ in range(3):
+            leave = await admitted(cooldown)
+            asked.append(name)
+            cooldown.heard(leave, status, retry_after=0.02)
+            if status == 200:
+                return
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for name, status in (("too large", 429), ("also", 429), ("small", 200)):
+            group.create_task(ask(name, status))
+    assert asked[:3] == ["too large", "also", "small"]
+
+
 async def test_one_that_went_ahead_and_was_cut_off_keeps_nobody_waiting() -> None:
     cooldown = Cooldown(SystemClock())
     cooldown.heard(await admitted(cooldown), 529, retry_after=0.02)
