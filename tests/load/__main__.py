@@ -3,9 +3,10 @@
     flood         10,000 mails come at once, and people chat beside it
     conversations 2,000 threads over 8 processes
     recovery      kill -9 and start with 10,000 messages queued, time to /readyz
+    soak          an hour of threads and mails; only where it is named
 
 The first two run the whole flow on a real ledger, with scripted agents that answer at once: what
-is measured is the daemon. The last starts the installed command, with the real CLI.
+is measured is the daemon. The others start the installed command, with the real CLI.
 """
 
 from __future__ import annotations
@@ -23,23 +24,28 @@ import structlog
 from tests.load.flood import conversations, flood
 from tests.load.recovery import recovery
 from tests.load.report import Report
+from tests.load.soak import soak
 
 PARTS: dict[str, Callable[[Path, Report, int], Coroutine[Any, Any, None]]] = {
     "flood": flood,
     "conversations": conversations,
     "recovery": recovery,
+    "soak": soak,
 }
-SIZES = {"flood": 10_000, "conversations": 2_000, "recovery": 10_000}
+SIZES = {"flood": 10_000, "conversations": 2_000, "recovery": 10_000, "soak": 60}
+LONG = ("soak",)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all, where none is named")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], help="all but soak, where none is named"
+    )
     parser.add_argument("--share", type=float, default=1.0, help="of the sizes above: 0.1 to try")
     told = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     report = Report()
-    for name in told.parts or PARTS:
+    for name in told.parts or [name for name in PARTS if name not in LONG]:
         with tempfile.TemporaryDirectory(prefix="postroom-load-") as directory:
             asyncio.run(PARTS[name](Path(directory), report, int(SIZES[name] * told.share)))
     report.show()
