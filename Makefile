@@ -6,7 +6,7 @@ PYTHONWARNINGS ?=
 # Two at a time, whole files: many tests wait for processes and servers most of their time.
 PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 
-.PHONY: help setup check fix test bench chaos faults demo lock image image-check clean
+.PHONY: help setup check fix test bench chaos escape faults demo lock image image-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -43,6 +43,10 @@ CHAOS := $(if $(LONG),$(PARTS) --results $(or $(RESULTS),chaos-results),--kills 
 chaos: setup  ## kill -9 under load, with an independent checker: KILLS=200 MESSAGES=2000 SEED=1, or LONG=1 PART=3/10 SEED=1
 	@bash deploy/servers.sh
 	$(PY) -m tests.chaos $(CHAOS) --seed $(or $(SEED),1)
+
+escape: setup  ## each attack at each level of isolation that this machine has, by the CLI's own Bash (LEVELS="landlock")
+	@bash deploy/servers.sh
+	$(PY) -m tests.escape $(LEVELS)
 
 faults: setup  ## faults on the wire, of model, process and machine: times to notice and to heal (NAMES="slack mail.killed")
 	@bash deploy/servers.sh

@@ -7,14 +7,9 @@ process, in well under a second. A level that does not hold is not used.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import secrets
-import shutil
-import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,11 +19,10 @@ from typing import Any
 from daemon.errors import WallError
 from daemon.isolation.levels import LEVELS, Level, candidates
 from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
+from daemon.isolation.scene import Scene, scene
 
 PROBE = Path(__file__).with_name("probe.py")
 DEADLINE_SECONDS = 15.0
-OLD_SCENE_SECONDS = 600.0
-TCP_FASTOPEN = 23  # linux/tcp.h
 
 MUST_WORK = frozenset(
     {"write and read the own workspace", "connect to the granted port", "run a program"}
@@ -104,9 +98,9 @@ async def choose_level(
 async def prove(level: Level, scratch: Path) -> Proof:
     """Try every way out at a level. A probe that does not run to its end proves nothing."""
     start = time.monotonic()
-    with _scene(scratch) as scene:
-        plan = _plan(level, scene)
-        output, complaint = await _run(plan, scene)
+    with scene(scratch) as here:
+        plan = _plan(level, here)
+        output, complaint = await _run(plan, here)
         try:
             found = json.loads(output)
         except ValueError:
@@ -116,99 +110,14 @@ async def prove(level: Level, scratch: Path) -> Proof:
     return Proof(level.name, checks, time.monotonic() - start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """Two conversations, a daemon's files and sockets. `targets` is what the probe is told."""
-
-    own: Path
-    run: Path
-    granted_port: int
-    targets: Mapping[str, Any]
-
-
-@contextlib.contextmanager
-def _scene(scratch: Path) -> Iterator[_Scene]:
-    scratch.mkdir(parents=True, exist_ok=True)
-    _remove_old_scenes(scratch)
-    top = Path(tempfile.mkdtemp(prefix="proof-", dir=scratch))
-    # Unix paths are at most 107 bytes: these lie in a short place, as granted as any other.
-    short = Path(tempfile.mkdtemp(prefix="pr-"))
-    shared = Path(tempfile.gettempdir()) / f"postroom-proof-{secrets.token_hex(4)}"
-    try:
-        own, other = top / "own", top / "other"
-        for conversation in (own, other):
-            for name in ("work", "config", "home", "tmp"):
-                (conversation / name).mkdir(parents=True)
-        for name in ("work/secret", "work/doomed", "work/movable", "config/transcript"):
-            (other / name).write_text("another conversation's")
-        (top / "ledger").write_text("the daemon's")
-        with contextlib.ExitStack() as sockets:
-            targets = {
-                "other": str(other),
-                "ledger": str(top / "ledger"),
-                "plan": str(top / "run" / "plan"),
-                "shared": str(shared),
-                "daemon": os.getpid(),
-                **_open_sockets(sockets, short),
-            }
-            granted = sockets.enter_context(_tcp_listener())
-            yield _Scene(own, top / "run", granted.getsockname()[1], targets)
-    finally:
-        shared.unlink(missing_ok=True)
-        shutil.rmtree(short, ignore_errors=True)
-        shutil.rmtree(top, ignore_errors=True)
-
-
-def _remove_old_scenes(scratch: Path) -> None:
-    """Those of proofs that were killed; a young one may be at work (`doctor` beside a daemon)."""
-    for scene in scratch.glob("proof-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - scene.stat().st_mtime > OLD_SCENE_SECONDS:
-                shutil.rmtree(scene)
-
-
-def _tcp_listener() -> socket.socket:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    with contextlib.suppress(OSError):  # where the kernel has no Fast Open there is no way by it
-        listener.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
-    listener.listen(64)
-    return listener
-
-
-def _open_sockets(sockets: contextlib.ExitStack, directory: Path) -> dict[str, Any]:
-    """What a daemon and its neighbours may listen on, and none of it is granted."""
-    abstract = f"postroom-proof-{secrets.token_hex(8)}"
-    tcp = sockets.enter_context(_tcp_listener())
-    udp = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    udp.bind(("127.0.0.1", 0))
-    addresses = {
-        str(directory / "stream"): socket.SOCK_STREAM,
-        str(directory / "datagram"): socket.SOCK_DGRAM,
-        f"\0{abstract}": socket.SOCK_STREAM,
-    }
-    for address, kind in addresses.items():
-        unix = sockets.enter_context(socket.socket(socket.AF_UNIX, kind))
-        unix.bind(address)
-        if kind == socket.SOCK_STREAM:
-            unix.listen(16)
-    return {
-        "other_port": tcp.getsockname()[1],
-        "udp_port": udp.getsockname()[1],
-        "unix_stream": str(directory / "stream"),
-        "unix_datagram": str(directory / "datagram"),
-        "unix_abstract": abstract,
-    }
-
-
-def _plan(level: Level, scene: _Scene) -> Plan:
+def _plan(level: Level, here: Scene) -> Plan:
     """The plan of a real conversation, with an interpreter to read where the CLI would be."""
     plan = Plan.for_conversation(
         level=level,
         command=Path(sys.executable).resolve(),
-        root=scene.own,
-        gateway_port=scene.granted_port,
-        pid_file=scene.run / "probe.pid",
+        root=here.own,
+        gateway_port=here.granted_port,
+        pid_file=here.run / "probe.pid",
         env={"ANTHROPIC_API_KEY": "a-capability-of-the-proof"},
     )
     interpreter = (Path(sys.base_prefix), Path(sys.base_exec_prefix), PROBE)
@@ -216,11 +125,11 @@ def _plan(level: Level, scene: _Scene) -> Plan:
     return replace(plan, grants=grants)
 
 
-async def _run(plan: Plan, scene: _Scene) -> tuple[str, str]:
+async def _run(plan: Plan, here: Scene) -> tuple[str, str]:
     """The probe's output, and what it or the launcher complained of."""
-    executable = write_launcher(plan, scene.run)
-    targets = {**scene.targets, "work": str(plan.workdir), "granted_port": scene.granted_port}
-    ours = os.open(str(scene.targets["ledger"]), os.O_RDONLY)  # must be closed on its way in
+    executable = write_launcher(plan, here.run)
+    targets = {**here.targets, "work": str(plan.workdir), "granted_port": here.granted_port}
+    ours = os.open(str(here.targets["ledger"]), os.O_RDONLY)  # must be closed on its way in
     try:
         process = await asyncio.create_subprocess_exec(
             *(str(executable), "-I", "-S", str(PROBE), json.dumps(targets)),

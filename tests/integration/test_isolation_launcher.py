@@ -93,6 +93,25 @@ async def test_plan_of_an_earlier_daemon_does_not_start(home: Home) -> None:
     assert len(complaint.splitlines()) == 1
 
 
+async def test_empty_list_of_ports_allows_none(home: Home) -> None:
+    """CVE-2025-66479 of another sandbox: its empty list allowed everything."""
+    script = 'exec 3<>"/dev/tcp/127.0.0.1/$1" && echo connected'
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as it:
+        port = it.sockets[0].getsockname()[1]
+        outputs = []
+        for ports in ((), (port,)):
+            plan = home.plan(port=port)
+            plan = replace(plan, grants=replace(plan.grants, ports=ports))
+            process = await asyncio.create_subprocess_exec(
+                *(str(write_launcher(plan, home.top / "run" / "a")), "-c", script, "sh", str(port)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            output, _ = await process.communicate()
+            outputs.append(output)
+    assert outputs == [b"", b"connected\n"]
+
+
 async def test_link_left_in_place_of_a_directory_is_not_followed(home: Home) -> None:
     """What an agent leaves for its next start: a link to somebody else's directory."""
     elsewhere = home.top / "elsewhere"
