@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 
 from daemon import logs
+from daemon.anchoring import Anchoring
 from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import JumpingClock, SystemClock
 from daemon.config import Config, reread_secrets
@@ -122,6 +123,9 @@ class Daemon:
         self.timekeeping = Timekeeping(
             ledger=ledger, clock=clock, tell=self.notifier.tell, moved=self._wake_all
         )
+        self.anchoring = Anchoring(
+            ledger=ledger, clock=clock, data_dir=self._data_dir, tell=self.notifier.tell
+        )
         self.systemd = systemd or Systemd(clock)
         self.loop_pulse = LoopPulse(clock, self.metrics, self.systemd.progress)
         self.stall_watch = StallWatch(lambda: self.loop_pulse.beat_at, clock)
@@ -138,6 +142,7 @@ class Daemon:
             services[f"connector:{name}"] = self._listener(name)
             services[f"delivery:{name}"] = self.deliveries[name].run
         services["ledger"] = self.pulse.run
+        services["audit"] = self.anchoring.run
         services["gateway"] = self.gateway.run
         services["pool"] = self._run_pool
         services["dispatcher"] = self._run_dispatcher
@@ -160,6 +165,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._flush()
+        await self.anchoring.anchor()
 
     async def run(self, signals: Signals) -> int:
         """Until a signal, or until a service escalates; returns the exit status."""

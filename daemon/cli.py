@@ -30,9 +30,11 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(help="What was given up on, and why.", no_args_is_help=True)
 conversations_app = typer.Typer(help="Conversations, from a shell.", no_args_is_help=True)
+audit_app = typer.Typer(help="Who asked, decided and did what, provably.", no_args_is_help=True)
 slack_app = typer.Typer(help="Set-up of the Slack app.", no_args_is_help=True)
 app.add_typer(dead_app, name="dead")
 app.add_typer(conversations_app, name="conversations")
+app.add_typer(audit_app, name="audit")
 app.add_typer(slack_app, name="slack")
 
 ConfigFile = Annotated[
@@ -176,6 +178,33 @@ def conversations_erase(
     from daemon.commands.reading import ask
 
     ask(configuration.read(config), "conversations", who, "erase")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    config: ConfigFile = None,
+    json: Json = False,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(help="SEQ:HASH of the log's `audit.anchored`; may be given again."),
+    ] = None,
+) -> None:
+    """Walk the whole chain of records. Exit 1 where one is changed or missing."""
+    from daemon.commands.audit import verify
+
+    raise typer.Exit(verify(configuration.read(config), anchor or [], as_json=json))
+
+
+@audit_app.command("export")
+def audit_export(
+    config: ConfigFile = None,
+    after: Annotated[int, typer.Option(help="Only the records behind this number.")] = 0,
+    names: Annotated[bool, typer.Option("--names", help="Say whom the aliases mean.")] = False,
+) -> None:
+    """Print the records as JSON lines, oldest first."""
+    from daemon.commands.audit import export
+
+    raise typer.Exit(export(configuration.read(config), after=after, with_names=names))
 
 
 @slack_app.command("manifest")

@@ -503,6 +503,48 @@ class ModelCall:
     seconds: float
 
 
+# --- audit -------------------------------------------------------------------------------------
+
+# Who did something, where it was no person.
+AGENT, DAEMON, COMMAND_LINE = "agent", "daemon", "command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One thing for the audit: what was asked, decided or done, as `noun.verb_past`.
+
+    `by` is a sender's id, or AGENT, DAEMON, COMMAND_LINE. It and `conversation` are kept as
+    aliases. `facts` are ids, states and numbers of ours, kept as they are: never what somebody
+    wrote. That goes into `texts`, of which a salted digest is kept.
+    """
+
+    what: str
+    by: str
+    conversation: str = ""
+    facts: JsonObject = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditHead:
+    """The newest record of the audit at some time: its number and its hash (SHA-256, hex)."""
+
+    seq: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.hash}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFindings:
+    """What a walk over the audit found: how many records, the newest, and a sentence a fault."""
+
+    records: int
+    head: AuditHead | None
+    faults: tuple[str, ...]
+
+
 # --- health ------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from daemon.model import (
     Answer,
+    Audited,
+    AuditHead,
     ConversationId,
     Cursor,
     Deleted,
@@ -181,6 +183,14 @@ class Tell(Protocol):
         """Once for a `key`. The log and `/healthz` have the `text`, people the `aside` as well:
         what somebody wrote may stand only there. Never raises.
         """
+        ...
+
+
+class Audit(Protocol):
+    """How a part puts into the audit what it decided or did; the ledger's is `Ledger.audit`."""
+
+    async def __call__(self, entry: Audited) -> None:
+        """Returns when the record is on disk. Raises LedgerError: then do not act on it."""
         ...
 
 
@@ -621,6 +631,19 @@ class Ledger(Protocol):
         self, *, since: float = 0.0, turn: TurnId | None = None, trust: Trust | None = None
     ) -> float:
         """US dollars."""
+        ...
+
+    # audit: docs/audit.md has what is recorded when
+    async def audit(self, entry: Audited) -> None:
+        """One more record, for what the ledger's own operations do not record themselves."""
+        ...
+
+    async def audit_head(self) -> AuditHead | None:
+        """The newest record; None before the first."""
+        ...
+
+    async def audit_holds(self, anchor: AuditHead) -> bool:
+        """Whether the record that was the newest once is there as it was, or went by age."""
         ...
 
     # what people ask: docs/trace.md has the shapes

@@ -172,7 +172,9 @@ def _register_other(
             row["sender"] = rows.plain(item.sender.id)
     if not _insert(connection, row):
         return _again(connection, _stored(connection, row), addressed=False)
-    called_off = turns.call_off(connection, conversation, now) if conversation else ()
+    called_off = (
+        turns.call_off(connection, conversation, row["sender"], now) if conversation else ()
+    )
     outcome, message = _OUTCOMES[row["state"]], MessageId(row["message"])
     return Registered(outcome, message, conversation, called_off=called_off)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from daemon.ledger import events
-from daemon.model import ConversationId, JsonObject, new_turn_id
+from daemon.ledger import audit, events
+from daemon.model import COMMAND_LINE, Audited, ConversationId, JsonObject, new_turn_id
 
 NEXT = "next"  # `retried_as` until the turn is claimed that takes its messages
 RAW_SHOWN = 2000  # characters of what could not be read
@@ -58,7 +58,7 @@ def retry(
         (now, any_id),
     ).fetchone()
     if effect is not None:
-        events.note(connection, now, effect["conversation"], any_id, "retried by a person", "")
+        _by_a_person(connection, effect["conversation"], any_id, "retried", now)
         return ConversationId(effect["conversation"])
     turn = connection.execute(
         f"select * from turn where id = ? and {_DEAD_TURN}",
@@ -97,7 +97,7 @@ def _retry_turn(
     connection.execute(
         "update turn set retried_as = ? where id = ?", (successor or NEXT, turn["id"])
     )
-    events.note(connection, now, turn["conversation"], turn["id"], "retried by a person", "")
+    _by_a_person(connection, turn["conversation"], turn["id"], "retried", now)
     return ConversationId(turn["conversation"])
 
 
@@ -114,9 +114,17 @@ def discard(connection: sqlite3.Connection, any_id: str, now: float) -> bool:
             (now, any_id),
         ).fetchone()
         if row is not None:
-            events.note(connection, now, row["conversation"], any_id, "discarded by a person", "")
+            _by_a_person(connection, row["conversation"], any_id, "discarded", now)
             return True
     return False
+
+
+def _by_a_person(
+    connection: sqlite3.Connection, conversation: str, id_: str, what: str, now: float
+) -> None:
+    events.note(connection, now, conversation, id_, f"{what} by a person", "")
+    told = Audited(f"dead.{what}", COMMAND_LINE, conversation, {"id": id_})
+    audit.append(connection, now, told)
 
 
 def _rows(connection: sqlite3.Connection, query: str) -> list[dict[str, Any]]:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.errors import ConfigError, LedgerError
-from daemon.ledger import letters, migrations, stories, upkeep
+from daemon.ledger import audit, letters, migrations, stories, upkeep
 from daemon.ledger.lock import DataDirLock
 from daemon.ledger.reader import Reader
 from daemon.ledger.sqlite import SqliteLedger
-from daemon.model import ConversationId, JsonObject
+from daemon.model import (
+    DAEMON,
+    Audited,
+    AuditFindings,
+    AuditHead,
+    ConversationId,
+    JsonObject,
+)
 
 FILE = "ledger.db"
 _NEEDED = (3, 37, 0)  # STRICT tables; Debian 12 has 3.40
@@ -41,7 +49,7 @@ async def open_ledger(data_dir: Path, clock: Clock) -> SqliteLedger:
     path = _file_in(data_dir)
     lock = await asyncio.to_thread(DataDirLock, path.parent)
     try:
-        connection, epoch = await asyncio.to_thread(_open, path)
+        connection, epoch = await asyncio.to_thread(_open, path, clock.now())
     except BaseException:
         lock.release()
         raise
@@ -52,7 +60,7 @@ def _file_in(data_dir: Path) -> Path:
     return data_dir.absolute() / FILE
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+def _open(path: Path, now: float) -> tuple[sqlite3.Connection, int]:
     """A migrated connection for the writer, and the epoch that it took. Raises LedgerError."""
     if sqlite3.sqlite_version_info < _NEEDED:
         raise LedgerError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
@@ -64,9 +72,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     try:
         _check(connection)
         migrations.migrate(connection)
-        (epoch,) = connection.execute(
-            "update owner set epoch = epoch + 1 returning epoch"
-        ).fetchone()
+        epoch = _take_over(connection, now)
     except sqlite3.Error as error:
         connection.close()
         raise LedgerError(_told(path, error)) from error
@@ -74,6 +80,15 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         connection.close()
         raise
     return connection, epoch
+
+
+def _take_over(connection: sqlite3.Connection, now: float) -> int:
+    """The next epoch. Raises sqlite3.Error."""
+    connection.execute("begin immediate")
+    (epoch,) = connection.execute("update owner set epoch = epoch + 1 returning epoch").fetchone()
+    audit.append(connection, now, Audited("daemon.started", DAEMON, facts={"epoch": epoch}))
+    connection.execute("commit")
+    return int(epoch)
 
 
 def _check(connection: sqlite3.Connection) -> None:
@@ -142,6 +157,17 @@ class ReadOnlyLedger:
 
     async def talk(self, conversation: ConversationId, limit: int) -> tuple[JsonObject, ...]:
         return await self._reader.run(lambda c: stories.talk(c, conversation, limit))
+
+    async def audit_after(self, seq: int, limit: int) -> tuple[JsonObject, ...]:
+        """Records behind a number, oldest first."""
+        return await self._reader.run(lambda c: audit.after(c, seq, limit))
+
+    async def audit_names(self) -> JsonObject:
+        """What the aliases of the audit mean that are not forgotten."""
+        return await self._reader.run(audit.meanings)
+
+    async def verify_audit(self, anchors: Sequence[AuditHead]) -> AuditFindings:
+        return await self._reader.run(lambda c: audit.verify(c, anchors))
 
     async def backup(self, path: Path) -> None:
         await asyncio.to_thread(upkeep.backup, self._path, path)

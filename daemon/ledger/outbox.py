@@ -6,8 +6,11 @@ import sqlite3
 from collections.abc import Iterable
 
 from daemon.errors import LedgerError
-from daemon.ledger import events, intake, rows
+from daemon.ledger import audit, events, intake, rows
 from daemon.model import (
+    AGENT,
+    DAEMON,
+    Audited,
     ConversationId,
     Effect,
     EffectId,
@@ -84,6 +87,15 @@ def stage(
         attempt=attempt,
         tool_use_id=rows.plain(tool_use_id),
     )
+    facts = {
+        "turn": turn,
+        "effect": effect.id,
+        "kind": effect.kind,
+        "connector": effect.connector,
+    }
+    texts = (rows.to_json(effect.target), rows.to_json(effect.body))
+    wanted = Audited("effect.staged", AGENT, effect.conversation, facts, texts)
+    audit.append(connection, now, wanted)
 
 
 def settle_staged(connection: sqlite3.Connection, turn: TurnId, *, keep: bool) -> None:
@@ -182,11 +194,17 @@ def mark_ended(
     """T5 and its like: `sent`, `unclear` or `dead`. One that has ended already is left alone."""
     row = connection.execute(
         "update outbox set state = ?, ended_at = ?, ref = ?, reason = ? "
-        "where id = ? and state in ('pending', 'sending') returning conversation",
+        "where id = ? and state in ('pending', 'sending') "
+        "returning conversation, turn, kind, connector, target, body",
         (state, now, rows.plain_or_none(ref), rows.plain(reason), id_),
     ).fetchone()
-    if row is not None:
-        events.note(connection, now, row["conversation"], id_, state, reason)
+    if row is None:
+        return
+    events.note(connection, now, row["conversation"], id_, state, reason)
+    facts = {"effect": id_, **{key: row[key] for key in ("turn", "kind", "connector")}}
+    texts = (row["target"], row["body"])
+    told = Audited(f"effect.{state}", DAEMON, row["conversation"], facts, texts)
+    audit.append(connection, now, told)
 
 
 def count_sent(

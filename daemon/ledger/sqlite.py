@@ -11,11 +11,24 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from daemon.clock import Clock
 from daemon.errors import LedgerError, OwnershipLost
-from daemon.ledger import changes, costs, intake, letters, outbox, stories, turns, upkeep
+from daemon.ledger import (
+    audit,
+    changes,
+    costs,
+    intake,
+    letters,
+    outbox,
+    stories,
+    turns,
+    upkeep,
+)
 from daemon.ledger.lock import DataDirLock
 from daemon.ledger.reader import Reader
 from daemon.ledger.writer import Writer
 from daemon.model import (
+    COMMAND_LINE,
+    Audited,
+    AuditHead,
     ConversationId,
     Cursor,
     Deleted,
@@ -44,6 +57,10 @@ from daemon.ports import ClaimLimits, Counts, Ending
 P = ParamSpec("P")
 T = TypeVar("T")
 Job = Callable[Concatenate[sqlite3.Connection, P], T]
+
+
+def _append(connection: sqlite3.Connection, entry: Audited, now: float) -> None:
+    audit.append(connection, now, entry)
 
 
 class SqliteLedger:
@@ -189,7 +206,7 @@ class SqliteLedger:
         await self._own(turns.begin_attempt, turn, attempt, process, self._clock.now())
 
     async def note_tools(self, turn: TurnId, used: Sequence[tuple[float, str]]) -> None:
-        await self._own(turns.note_tools, turn, used)
+        await self._own(turns.note_tools, turn, used, self._clock.now())
 
     async def stage(self, turn: TurnId, attempt: int, tool_use_id: str, effect: NewEffect) -> None:
         await self._own(outbox.stage, turn, attempt, tool_use_id, effect, self._clock.now())
@@ -223,7 +240,7 @@ class SqliteLedger:
         )
 
     async def call_off(self, conversation: ConversationId) -> tuple[StoredMessage, ...]:
-        return await self._own(turns.call_off, conversation, self._clock.now())
+        return await self._own(turns.call_off, conversation, COMMAND_LINE, self._clock.now())
 
     async def release(self, reason: str) -> tuple[ConversationId, ...]:
         return await self._own(turns.release, reason, self._clock.now())
@@ -287,6 +304,17 @@ class SqliteLedger:
     ) -> float:
         return await self._read(costs.spent, since, turn, trust)
 
+    # --- audit ----------------------------------------------------------------------------------
+
+    async def audit(self, entry: Audited) -> None:
+        await self._own(_append, entry, self._clock.now())
+
+    async def audit_head(self) -> AuditHead | None:
+        return await self._ask(audit.head)
+
+    async def audit_holds(self, anchor: AuditHead) -> bool:
+        return await self._ask(audit.holds, anchor)
+
     # --- what people ask ------------------------------------------------------------------------
 
     async def probe(self) -> None:
@@ -325,7 +353,7 @@ class SqliteLedger:
         await self._own(upkeep.move_waiting, seconds)
 
     async def erase(self, who: str) -> tuple[Workspace, ...]:
-        workspaces = await self._own(upkeep.erase, who, self._data_dir)
+        workspaces = await self._own(upkeep.erase, who, self._data_dir, self._clock.now())
         await self._drop_raw()
         await self._writer.empty_log()
         return workspaces
@@ -346,6 +374,8 @@ class SqliteLedger:
             while await self._own(drop, before):
                 continue
         while await self._own(upkeep.drop_names):
+            continue
+        while await self._own(audit.cut, records_before, self._clock.now()):
             continue
         await self._drop_raw()
         return tuple(gone)

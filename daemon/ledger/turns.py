@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from daemon.errors import LedgerError
-from daemon.ledger import events, letters, outbox, rows
+from daemon.ledger import audit, events, letters, outbox, rows
 from daemon.model import (
+    AGENT,
+    DAEMON,
+    Audited,
     ConversationId,
     NewEffect,
     Priority,
@@ -18,6 +24,7 @@ from daemon.model import (
     Trust,
     Turn,
     TurnId,
+    TurnState,
     Workspace,
     new_turn_id,
 )
@@ -27,6 +34,7 @@ SAID_AT_MOST = 50
 STOPPED = "a person stopped it before it began"
 _ACTIVE = "(state = 'queued' or state = 'running')"
 _OPEN = "(state = 'waiting' or state = 'unidentified')"
+_TOOL_NAME = re.compile(r"[A-Za-z][\w-]{0,63}")
 _TURN = "select t.*, w.root, w.session from turn t join workspace w on w.id = t.workspace"
 
 
@@ -141,7 +149,28 @@ def claim(
         "update turn set retried_as = ? where conversation = ? and retried_as = ?",
         (turn, id_, letters.NEXT),
     )
-    return load(connection, turn, data_dir)
+    claimed = load(connection, turn, data_dir)
+    assert claimed is not None  # noqa: S101 - it was written above
+    audit.append(connection, now, *map(partial(_asked, claimed), claimed.messages))
+    return claimed
+
+
+def _asked(turn: Turn, stored: StoredMessage) -> Audited:
+    """Who asked for a turn, with what trust; a record a message."""
+    message = stored.message
+    return Audited(
+        "message.claimed",
+        by=message.sender.id,
+        conversation=turn.conversation,
+        facts={
+            "message": stored.id,
+            "turn": turn.id,
+            "connector": message.connector,
+            "trust": turn.trust,
+            "sender_trust": message.sender.trust,
+        },
+        texts=(message.subject, message.text),
+    )
 
 
 def _longest_run(
@@ -239,12 +268,17 @@ def begin_attempt(
 
 
 def note_tools(
-    connection: sqlite3.Connection, turn: TurnId, used: Sequence[tuple[float, str]]
+    connection: sqlite3.Connection, turn: TurnId, used: Sequence[tuple[float, str]], now: float
 ) -> None:
     row = connection.execute("select conversation from turn where id = ?", (turn,)).fetchone()
-    if row is not None:  # else it was erased meanwhile
-        for at, name in used:
-            events.note(connection, at, row["conversation"], turn, "tool used", name)
+    if row is None or not used:
+        return  # it was erased meanwhile, or there is nothing to note
+    for at, name in used:
+        events.note(connection, at, row["conversation"], turn, "tool used", name)
+    # What the model calls a tool is its word: only what looks like a name is one.
+    names = Counter(name if _TOOL_NAME.fullmatch(name) else "unnamed" for _, name in used)
+    facts = {"turn": turn, "tools": dict(names)}
+    audit.append(connection, now, Audited("tools.used", AGENT, row["conversation"], facts))
 
 
 def requeue(
@@ -278,18 +312,27 @@ def end_turn(connection: sqlite3.Connection, turn: TurnId, ending: Ending, now: 
     """T3: the turn, its staged effects and its new ones."""
     row = connection.execute(
         "update turn set state = ?, text = ?, reason = ?, ended_at = ?, not_before = 0 "
-        f"where id = ? and {_ACTIVE} returning conversation",
+        f"where id = ? and {_ACTIVE} returning conversation, attempt",
         (ending.state, rows.plain(ending.text), rows.plain(ending.reason), now, turn),
     ).fetchone()
     if row is None:
         return False
     outbox.settle_staged(connection, turn, keep=ending.keep_staged)
     outbox.insert(connection, ending.effects, turn=turn, state="pending", now=now)
+    facts = {
+        "turn": turn,
+        "state": ending.state,
+        "attempt": row["attempt"],
+        "effects": [effect.id for effect in ending.effects],
+    }
+    by = AGENT if ending.state is TurnState.DONE else DAEMON
+    told = Audited("turn.ended", by, row["conversation"], facts, (ending.text,))
+    audit.append(connection, now, told)
     return True
 
 
 def call_off(
-    connection: sqlite3.Connection, id_: ConversationId, now: float
+    connection: sqlite3.Connection, id_: ConversationId, by: str, now: float
 ) -> tuple[StoredMessage, ...]:
     """Somebody said stop: what has not begun ends as a stopped turn. Returns its messages."""
     turn = connection.execute(
@@ -318,6 +361,10 @@ def call_off(
             (STOPPED, now, each),
         )
         outbox.settle_staged(connection, TurnId(each), keep=False)
+    known = connection.execute("select 1 from conversation where id = ?", (id_,)).fetchone()
+    if known is not None:
+        told = Audited("conversation.stopped", by, id_, {"turns": stopped})
+        audit.append(connection, now, told)
     return tuple(message for each in stopped for message in _messages(connection, each))
 
 

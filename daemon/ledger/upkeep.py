@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from daemon.errors import LedgerError
-from daemon.ledger import rows
+from daemon.ledger import audit, rows
 from daemon.ledger.reader import connect_for_reading
-from daemon.model import Workspace
+from daemon.model import COMMAND_LINE, Audited, Workspace
 
 CHUNK = 300  # rows in one transaction: intake goes on between two
 
@@ -175,8 +175,10 @@ def adopted(connection: sqlite3.Connection) -> frozenset[str]:
 # --- erase ---------------------------------------------------------------------------------------
 
 
-def erase(connection: sqlite3.Connection, who: str, data_dir: Path) -> tuple[Workspace, ...]:
-    """A conversation, or everything of a sender. Costs stay, without names.
+def erase(
+    connection: sqlite3.Connection, who: str, data_dir: Path, now: float
+) -> tuple[Workspace, ...]:
+    """A conversation, or everything of a sender. Costs stay, without names, and so does the audit.
 
     Where a person wrote in a conversation of several, their messages go, and the answers to them;
     the agent's workspace goes too, as its transcript holds what they wrote.
@@ -197,6 +199,9 @@ def erase(connection: sqlite3.Connection, who: str, data_dir: Path) -> tuple[Wor
         else:
             gone.append(_erase_conversation(connection, row["conversation"], data_dir))
     connection.execute("update cost set booked_on = '' where booked_on = ?", (who,))
+    audit.forget(connection, (who, *(row["conversation"] for row in shared)))
+    facts = {"workspaces": len([workspace for workspace in gone if workspace is not None])}
+    audit.append(connection, now, Audited("records.erased", COMMAND_LINE, facts=facts))
     return tuple(workspace for workspace in gone if workspace is not None)
 
 
@@ -204,6 +209,12 @@ def _erase_conversation(
     connection: sqlite3.Connection, id_: str, data_dir: Path
 ) -> Workspace | None:
     workspace = drop_workspace(connection, id_, data_dir)
+    wrote = connection.execute(
+        "select distinct sender from inbox i where conversation = ?1 and sender is not null "
+        "and not exists (select 1 from inbox where sender = i.sender and conversation != ?1)",
+        (id_,),
+    ).fetchall()
+    audit.forget(connection, (id_, *(row["sender"] for row in wrote)))
     connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))
     _drop_notices(connection, "conversation = ?", id_)
     for table in ("event", "outbox", "turn", "name"):

@@ -230,6 +230,7 @@ PLANTED = (
     b"pl4nted-effect",
     b"pl4nted-subject",
     b"Eve-Pl4nted",
+    b"test:pl4nted-eve",
 )
 
 
@@ -244,14 +245,14 @@ def still_there(root: Path) -> list[tuple[str, bytes]]:
     ]
 
 
-@pytest.mark.parametrize("who", ["t1", "test:eve"])
+@pytest.mark.parametrize("who", ["t1", "test:pl4nted-eve"])
 async def test_no_byte_of_what_is_erased_stays_on_disk(stage: Stage, who: str) -> None:
     """Not in free pages, not in the write-ahead log: a deletion that leaves them is none."""
     for number in range(5):
         await stage.sent("somebody else's", f"before-{number}")
     long = "pl4nted-message " * 2000  # it needs pages of its own
     for text in ("pl4nted-message", long):
-        message = stage.message(text, sender="eve", raw=f"raw/{len(text)}")
+        message = stage.message(text, sender="pl4nted-eve", raw=f"raw/{len(text)}")
         raw(stage, str(len(text)))
         (stage.root / f"raw/{len(text)}").write_bytes(b"pl4nted-message")
         sender = replace(message.sender, name="Eve-Pl4nted")
@@ -265,7 +266,7 @@ async def test_no_byte_of_what_is_erased_stays_on_disk(stage: Stage, who: str) -
         assert await stage.ledger.end_turn(turn.id, ending)
         await stage.ledger.mark_sending(effect.id)
         await stage.ledger.mark_sent(effect.id, "ref")
-    await stage.hear(stage.message("pl4nted-message, not yet answered", sender="eve"))
+    await stage.hear(stage.message("pl4nted-message, not yet answered", sender="pl4nted-eve"))
     for number in range(5):
         await stage.sent("somebody else's", f"after-{number}")
     assert {word for _, word in still_there(stage.root)} == set(PLANTED)
