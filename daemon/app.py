@@ -20,8 +20,9 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from daemon import logs
+from daemon import approvals, logs
 from daemon.anchoring import Anchoring
+from daemon.approvals import SHELL, Approvals, Ruling
 from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import JumpingClock, SystemClock
 from daemon.config import Config, reread_secrets
@@ -36,7 +37,7 @@ from daemon.intake import LedgerIntake
 from daemon.isolation.proof import choose_level
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, Health, Profile, Trust, TurnId
+from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, TurnId
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
 from daemon.pool import PoolSettings
@@ -106,6 +107,15 @@ class Daemon:
             )
             for name, connector in self.connectors.items()
         }
+        self.approvals = Approvals(
+            ledger=ledger,
+            clock=clock,
+            connectors=self.connectors,
+            wake=self._wake,
+            wake_delivery=self._wake_delivery,
+            tell=self.notifier.tell,
+            wait=approvals.WAIT_SECONDS,
+        )
         self.pulse = LedgerPulse(ledger, clock, self.metrics)
         self.room = Room(waiting=lambda: self.pulse.waiting, look=partial(disk_of, self._data_dir))
         self.intake = LedgerIntake(
@@ -113,6 +123,7 @@ class Daemon:
             clock=clock,
             metrics=self.metrics,
             connectors=self.connectors,
+            approvals=self.approvals,
             wake=self._wake,
             place=self._place,
             stop=self.stop_turn,
@@ -352,6 +363,7 @@ class Daemon:
             agents=agents,
             gateway=self.gateway,
             connectors=self.connectors,
+            approvals=self.approvals,
             profiles=self._profile,
             wake_delivery=self._wake_delivery,
             tell=self.notifier.tell,
@@ -360,7 +372,8 @@ class Daemon:
         )
 
     def _profile(self, trust: Trust) -> Profile:
-        return Profile(trust, self.config.profiles.of(trust).tools)
+        table = self.config.profiles.of(trust)
+        return Profile(trust, table.tools, table.ask)
 
     def _wake(self, conversation: ConversationId) -> None:
         if self._flow is not None:
@@ -452,6 +465,7 @@ class Daemon:
             stop=self.intake.stop,
             retry=self._retry,
             erase=self._erase,
+            decide=self._decide,
         )
 
     async def _retry(self, any_id: str) -> bool:
@@ -461,6 +475,10 @@ class Daemon:
             for delivery in self.deliveries.values():
                 delivery.wake()
         return conversation is not None
+
+    async def _decide(self, approval: str, approve: bool) -> Ruling:
+        """By whoever may use the command line."""
+        return await self.approvals.decide(ApprovalId(approval), SHELL, approve=approve)
 
     async def _erase(self, who: str) -> int:
         workspaces = await self.ledger.erase(who)

@@ -30,10 +30,12 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(help="What was given up on, and why.", no_args_is_help=True)
 conversations_app = typer.Typer(help="Conversations, from a shell.", no_args_is_help=True)
+approvals_app = typer.Typer(help="Calls that wait for a person's word.", no_args_is_help=True)
 audit_app = typer.Typer(help="Who asked, decided and did what, provably.", no_args_is_help=True)
 slack_app = typer.Typer(help="Set-up of the Slack app.", no_args_is_help=True)
 app.add_typer(dead_app, name="dead")
 app.add_typer(conversations_app, name="conversations")
+app.add_typer(approvals_app, name="approvals")
 app.add_typer(audit_app, name="audit")
 app.add_typer(slack_app, name="slack")
 
@@ -205,6 +207,30 @@ def audit_export(
     from daemon.commands.audit import export
 
     raise typer.Exit(export(configuration.read(config), after=after, with_names=names))
+
+
+@approvals_app.command("list")
+def approvals_list(config: ConfigFile = None, json: Json = False) -> None:
+    """The calls that wait, each with what it would be made with."""
+    from daemon.commands.reading import show_approvals
+
+    raise typer.Exit(show_approvals(configuration.read(config), as_json=json))
+
+
+@approvals_app.command("approve")
+def approvals_approve(any_id: str, config: ConfigFile = None) -> None:
+    """Let exactly this call be made, once."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "approvals", any_id, "approve")
+
+
+@approvals_app.command("deny")
+def approvals_deny(any_id: str, config: ConfigFile = None) -> None:
+    """Have this call not made; the agent is told."""
+    from daemon.commands.reading import ask
+
+    ask(configuration.read(config), "approvals", any_id, "deny")
 
 
 @slack_app.command("manifest")

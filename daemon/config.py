@@ -12,7 +12,15 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from daemon.errors import ConfigError
 from daemon.machine import memory_bytes
@@ -29,7 +37,6 @@ _LATER = {
     ("budgets", "per_conversation"): "budgets per conversation",
     ("budgets", "per_sender_daily"): "budgets per sender",
     ("budgets", "public_daily"): "budgets for strangers",
-    ("profiles", "ask"): "approvals",
 }
 
 Dollars = Annotated[float, Field(gt=0)]
@@ -164,11 +171,23 @@ class TrustTable(_Table):
         return value
 
 
-_TOOLS = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+ToolName = Literal["Read", "Glob", "Grep", "Write", "Edit", "Bash"]
+_TOOLS: tuple[ToolName, ...] = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
 
 
 class ProfileTable(_Table):
-    tools: tuple[Literal["Read", "Glob", "Grep", "Write", "Edit", "Bash"], ...]
+    """`ask` names those of `tools` whose calls wait for a person."""
+
+    tools: tuple[ToolName, ...]
+    ask: tuple[ToolName, ...] = ()
+
+    @field_validator("ask")
+    @classmethod
+    def _of_the_tools(cls, value: tuple[ToolName, ...], info: ValidationInfo) -> Any:
+        strange = [name for name in value if name not in info.data.get("tools", value)]
+        if strange:
+            raise ValueError(f"{strange[0]!r} is not among the profile's tools")
+        return value
 
 
 class ProfilesTable(_Table):
@@ -341,11 +360,9 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
 
 def _refuse_later_keys(document: Mapping[str, Any]) -> None:
     for (table, key), what in _LATER.items():
-        rows = _items(document.get(table)) if table == "profiles" else [("", document.get(table))]
-        for name, row in rows:
-            if isinstance(row, Mapping) and key in row:
-                where = ".".join(part for part in (table, name, key) if part)
-                raise ConfigError(f"{where}: {what} come with a later version; remove the key")
+        row = document.get(table)
+        if isinstance(row, Mapping) and key in row:
+            raise ConfigError(f"{table}.{key}: {what} come with a later version; remove the key")
     url = (
         document.get("ledger", {}).get("url") if isinstance(document.get("ledger"), dict) else None
     )

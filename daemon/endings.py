@@ -12,7 +12,7 @@ from collections.abc import Callable
 from daemon import recovery, texts
 from daemon.clock import Clock
 from daemon.metrics import Metrics
-from daemon.model import Answer, NewEffect, Priority, Turn, TurnState, prompt_uuid
+from daemon.model import NewEffect, Priority, Turn, TurnState, prompt_uuid
 from daemon.ports import Agents, Connector, Ending, Ledger, Tell
 
 MAX_FAILURES = 3
@@ -147,18 +147,8 @@ class Endings:
     async def compose(
         self, turn: Turn, text: str, key: str, *, final: bool = False
     ) -> tuple[NewEffect, ...]:
-        return await self._connector(turn.connector).compose(
-            Answer(
-                key=f"{turn.id}/{key}",
-                conversation=turn.conversation,
-                connector=turn.connector,
-                trust=turn.trust,
-                messages=tuple(stored.message for stored in turn.messages),
-                text=text,
-                final=final,
-                turn=turn.id,
-            )
-        )
+        answer = turn.answer(text, key, final=final)
+        return await self._connector(turn.connector).compose(answer)
 
     async def _put_back(
         self, turn: Turn, text: str, why: str, *, not_before: float, sent: bool, told: bool

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from daemon.approvals import Approvals
 from daemon.clock import Clock
 from daemon.dispatcher import Dispatcher
 from daemon.endings import Endings
@@ -45,6 +46,7 @@ def build_flow(
     agents: Agents,
     gateway: Gateway,
     connectors: Mapping[str, Connector],
+    approvals: Approvals,
     profiles: Callable[[Trust], Profile],
     wake_delivery: Callable[[str], None],
     tell: Tell,
@@ -85,7 +87,7 @@ def build_flow(
         agents=agents,
         gateway=gateway,
         profiles=profiles,
-        make_gate=lambda: StagingGate(ledger, connectors),
+        make_gate=lambda: StagingGate(ledger, connectors, approvals),
         settings=settings.pool,
         clock=clock,
         metrics=metrics,

@@ -92,6 +92,7 @@ class LedgerPulse:
         self._metrics.queue_depth.set(counts.waiting)
         self._metrics.queue_oldest_age_seconds.set(counts.oldest_age)
         self._metrics.dead_letters.set(counts.dead_letters)
+        self._metrics.approvals_pending.set(counts.approvals)
 
     @property
     def waiting(self) -> int:
@@ -109,6 +110,7 @@ class LedgerPulse:
                 "running": self.counts.running,
                 "queued": self.counts.queued,
                 "dead_letters": self.counts.dead_letters,
+                "approvals_pending": self.counts.approvals,
                 "cost_today_usd": round(self.counts.cost_today, 4),
                 **{f"outbox_{state}": number for state, number in self.counts.outbox.items()},
             }

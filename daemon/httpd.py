@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from daemon.approvals import Ruling
 from daemon.health import HealthRegistry, LoopPulse, Report
 from daemon.metrics import Metrics
 from daemon.model import ConversationId, HealthState
@@ -33,6 +34,7 @@ class Doors:
     stop: Callable[[ConversationId], Awaitable[bool]]
     retry: Callable[[str], Awaitable[bool]]
     erase: Callable[[str], Awaitable[int]]
+    decide: Callable[[str, bool], Awaitable[Ruling]]
 
 
 def application(doors: Doors) -> web.Application:
@@ -54,6 +56,8 @@ def application(doors: Doors) -> web.Application:
             web.get("/api/v1/conversations/{id}", pages.conversation),
             web.post("/api/v1/conversations/{id}/stop", pages.conversation_stop),
             web.post("/api/v1/conversations/{id}/erase", pages.conversation_erase),
+            web.post("/api/v1/approvals/{id}/approve", pages.approval_approve),
+            web.post("/api/v1/approvals/{id}/deny", pages.approval_deny),
         ]
     )
     return app
@@ -140,6 +144,17 @@ class _Pages:
 
     async def conversation_erase(self, request: web.Request) -> web.Response:
         return _json({"erased": await self._doors.erase(request.match_info["id"])})
+
+    async def approval_approve(self, request: web.Request) -> web.Response:
+        return await self._decide(request, approve=True)
+
+    async def approval_deny(self, request: web.Request) -> web.Response:
+        return await self._decide(request, approve=False)
+
+    async def _decide(self, request: web.Request, *, approve: bool) -> web.Response:
+        ruling = await self._doors.decide(request.match_info["id"], approve)
+        told = {"done": ruling.counted} | ({"told": ruling.told} if ruling.told else {})
+        return _json(told, status=200 if ruling.counted else 404)
 
     def _health(self, report: Report) -> dict[str, Any]:
         return {

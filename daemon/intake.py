@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from daemon import texts
+from daemon.approvals import Approvals
 from daemon.clock import Clock
 from daemon.errors import Unavailable
 from daemon.metrics import Metrics
@@ -15,6 +16,7 @@ from daemon.model import (
     Answer,
     ConversationId,
     Cursor,
+    Decision,
     Deleted,
     Edited,
     Identity,
@@ -28,7 +30,7 @@ from daemon.model import (
     StoredMessage,
     Trust,
 )
-from daemon.ports import Connector, Ledger, ShowsActivity
+from daemon.ports import Connector, HasButtons, Ledger, ShowsActivity
 
 log = structlog.get_logger()
 
@@ -51,6 +53,7 @@ class LedgerIntake:
         clock: Clock,
         metrics: Metrics,
         connectors: Mapping[str, Connector],
+        approvals: Approvals,
         wake: Callable[[ConversationId], None],
         place: Callable[[ConversationId], int | None],
         stop: Callable[[ConversationId], bool],
@@ -60,6 +63,7 @@ class LedgerIntake:
     ) -> None:
         self.closed = False
         self._connectors = connectors
+        self._approvals = approvals
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
@@ -99,11 +103,21 @@ class LedgerIntake:
         return registered
 
     async def _keep(self, item: Inbound, cursor: Cursor | None) -> Registered:
+        if isinstance(item, Decision):
+            return await self._decide(item)
         if isinstance(item, Edited):
             return await self._ledger.revise(item)
         if isinstance(item, Deleted):
             return await self._ledger.withdraw(item)
         return await self._ledger.register(item, cursor)
+
+    async def _decide(self, item: Decision) -> Registered:
+        """Whoever's word does not count is told so, and nobody else."""
+        ruling = await self._approvals.decide(item.approval, item.sender, approve=item.approve)
+        connector = self._connectors.get(item.connector)
+        if ruling.told and isinstance(connector, HasButtons):
+            self._spawn(connector.whisper(item.target, ruling.told))
+        return Registered(Outcome.NEW if ruling.counted else Outcome.IGNORED)
 
     async def _let_go(self, item: Deleted, registered: Registered) -> None:
         """What waited behind a message that was taken back goes on; its sign goes."""

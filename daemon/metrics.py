@@ -1,8 +1,4 @@
-"""The metrics of the surface, in a registry of our own. No user or conversation in a label.
-
-`approvals_pending` is not among them until there are approvals: a nought that nobody counted would
-say that nothing waits.
-"""
+"""The metrics of the surface, in a registry of our own. No user or conversation in a label."""
 
 from __future__ import annotations
 
@@ -69,6 +65,7 @@ class Metrics:
         )
         self.restarts = counter("restarts", "Services restarted", "service")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait for a person")
+        self.approvals_pending = gauge("approvals_pending", "Calls that wait for a person's word")
         self.event_loop_lag_seconds = gauge("event_loop_lag_seconds", "How late the loop turns")
         self.tasks = gauge("tasks", "Asyncio tasks of the daemon: flat where nothing leaks")
         # The daemon's own memory, processor time and file descriptors, by Prometheus' own names.

@@ -5,6 +5,8 @@ Times are seconds since the Unix epoch (UTC) unless a name says otherwise.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ MessageId = NewType("MessageId", str)
 ConversationId = NewType("ConversationId", str)
 TurnId = NewType("TurnId", str)
 EffectId = NewType("EffectId", str)
+ApprovalId = NewType("ApprovalId", str)
 
 _NAMESPACE = uuid.UUID("5f0c6f0e-8e0b-4c1c-9d39-0d6f0d4b7a11")
 
@@ -150,8 +153,22 @@ class Deleted:
     target: JsonObject
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Somebody pressed a button beside an approval; whether they may is not said by it. `target` is
+    where they did, for an answer that only they see.
+    """
+
+    connector: str
+    outside_id: str
+    approval: ApprovalId
+    approve: bool
+    sender: Sender
+    target: JsonObject
+
+
 Heard = Message | Ignored | Unreadable | Stop
-Inbound = Heard | Edited | Deleted
+Inbound = Heard | Edited | Deleted | Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +284,11 @@ class ProcessRef:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What an agent may do for a trust label."""
+    """What an agent may do for a trust label. Calls of what is in `ask` wait for a person."""
 
     trust: Trust
     tools: tuple[str, ...]
+    ask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +350,75 @@ class Turn:
         borrowed = by_mail and self.trust is Trust.PUBLIC
         return f"connector:{self.connector}" if borrowed else self.sender
 
+    def answer(self, text: str, key: str, *, final: bool = False) -> Answer:
+        """What a connector is asked to compose: the agent's answer, or a sentence of ours."""
+        return Answer(
+            key=f"{self.id}/{key}",
+            conversation=self.conversation,
+            connector=self.connector,
+            trust=self.trust,
+            messages=tuple(stored.message for stored in self.messages),
+            text=text,
+            final=final,
+            turn=self.id,
+        )
+
+
+# --- approvals ---------------------------------------------------------------------------------
+
+
+class ApprovalState(StrEnum):
+    """See docs/states.md."""
+
+    PENDING = "pending"
+    APPROVED = "approved"  # a grant for exactly this call, not used yet
+    DENIED = "denied"
+    USED = "used"  # the call was let through, once
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A call of a tool that waits for a person's word, and that word.
+
+    `input` is what the tool was called with, as canonical JSON: the word is for exactly this call.
+    `turn` is the one that asked, or asked last; `requesters` wrote its messages. `decider` is empty
+    until somebody has decided.
+    """
+
+    id: ApprovalId
+    conversation: ConversationId
+    connector: str
+    turn: TurnId
+    tool: str
+    input: str
+    requesters: frozenset[str]
+    asked_at: float
+    state: ApprovalState = ApprovalState.PENDING
+    decider: str = ""
+    decider_name: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of the tool's name and the input: what two calls must share to be the same."""
+        return hashlib.sha256(f"{self.tool}\n{self.input}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A person's word on an approval. `words` is what the agent reads where it comes back as a
+    message, because the turn that asked was over.
+    """
+
+    approved: bool
+    by: Sender
+    words: str
+
+
+def canonical(value: JsonObject) -> str:
+    """The one JSON text of a value: keys in order, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class ReadyConversation:
@@ -372,6 +459,8 @@ class EffectKind(StrEnum):
     DRAFT = "draft"  # a mail left in Drafts
     LABEL = "label"  # a keyword on a mail
     NOTICE = "notice"  # to the people of `daemon.notify`
+    REQUEST = "request"  # an approval, with its buttons
+    OUTCOME = "outcome"  # what takes the buttons' place
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,6 +674,10 @@ def new_message_id() -> MessageId:
 def new_turn_id() -> TurnId:
     """A UUID, so that a recreated ledger never repeats one (reference: ledger, section 2)."""
     return TurnId(f"turn-{uuid.uuid4().hex}")
+
+
+def new_approval_id() -> ApprovalId:
+    return ApprovalId(f"apr-{uuid.uuid4().hex}")
 
 
 def prompt_uuid(turn: TurnId, attempt: int) -> str:

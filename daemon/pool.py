@@ -499,5 +499,8 @@ class Pool:
 
 
 def serves(process: Profile, wanted: Profile) -> bool:
-    """Whether a process made for one profile may serve another: the same tools, and no stranger."""
-    return process.tools == wanted.tools and wanted.trust is not Trust.PUBLIC
+    """Whether a process made for one profile may serve another: the same tools, with the same to be
+    asked for, and no stranger.
+    """
+    same = (process.tools, process.ask) == (wanted.tools, wanted.ask)
+    return same and wanted.trust is not Trust.PUBLIC

@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from daemon.model import (
     Answer,
+    Approval,
+    ApprovalId,
     Audited,
     AuditHead,
     ConversationId,
@@ -43,6 +45,7 @@ from daemon.model import (
     TurnId,
     TurnState,
     Usage,
+    Verdict,
     Workspace,
 )
 
@@ -96,7 +99,7 @@ class Intake(Protocol):
 
 
 class Outbox(Protocol):
-    """What a connector may ask about what has been sent, for its limits."""
+    """What a connector may ask about what has been sent."""
 
     async def count_sent(
         self,
@@ -110,6 +113,10 @@ class Outbox(Protocol):
         """Effects of a kind created since then (dead ones excepted), of a conversation or of all
         conversations in which `sender` wrote the first message.
         """
+        ...
+
+    async def sent_as(self, effect: EffectId) -> str | None:
+        """What the outside calls an effect that arrived (a Slack ts); None: it has not."""
         ...
 
 
@@ -173,6 +180,23 @@ class Describes(Protocol):
         """What it is, as it is seen there: "the answer `Re: Hours` to `bob@example.com`". Empty:
         nothing that its id and conversation do not say. For people alone, never for the log.
         """
+        ...
+
+
+@runtime_checkable
+class HasButtons(Protocol):
+    """A connector in whose conversations people approve or deny by a button."""
+
+    def compose_request(self, approval: Approval, text: str, shown: str) -> NewEffect:
+        """The post that asks: `text` is a sentence of ours, `shown` the call's input."""
+        ...
+
+    def compose_outcome(self, approval: Approval, text: str) -> NewEffect:
+        """What takes the buttons' place, once and for all."""
+        ...
+
+    async def whisper(self, target: JsonObject, text: str) -> None:
+        """To the one who pressed (`target` is a Decision's), alone. Best effort, never raises."""
         ...
 
 
@@ -318,11 +342,26 @@ class PromptFate:
     tools_open: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whether a call may go on now; `reason` is what the model reads where it may not. `waits`:
+    nobody has decided yet.
+    """
+
+    granted: bool
+    reason: str = ""
+    waits: bool = False
+
+
 class ToolGate(Protocol):
-    """What the daemon does when an agent calls one of our tools."""
+    """What the daemon does when an agent calls a tool of ours, or one that must be asked for."""
 
     async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
         """Stage the effect durably and return what the model reads; refusals are texts too."""
+        ...
+
+    async def ask(self, tool: str, arguments: JsonObject) -> Permission:
+        """Before each call of a tool that the profile's `ask` names; may last for a minute."""
         ...
 
 
@@ -483,6 +522,7 @@ class Counts:
     held_up: Mapping[str, HeldUp]
     dead_letters: int
     cost_today: float
+    approvals: int  # that are pending
 
 
 class Ledger(Protocol):
@@ -594,6 +634,36 @@ class Ledger(Protocol):
         """Turns left `running` by an earlier epoch, with `deaths` counted up by this call."""
         ...
 
+    # approvals
+    async def request(self, asked: Approval, effects: Sequence[NewEffect]) -> Approval | None:
+        """A running turn calls a tool that needs a person's word. Returns what holds for exactly
+        this call of its conversation: a grant (`used` from now on), a denial that this turn knows
+        of, an approval that is pending (this turn's from now on), else `asked`, with the effects
+        that show it. None: too many of the conversation are pending.
+        """
+        ...
+
+    async def take(self, approval: ApprovalId, turn: TurnId) -> Approval | None:
+        """What was decided, for the turn that waits for it: a grant is `used` from now on, and a
+        denial is heard. As it is where it is still pending; None: there is nothing to take (any
+        more).
+        """
+        ...
+
+    async def decide(
+        self, approval: ApprovalId, verdict: Verdict, effects: Sequence[NewEffect]
+    ) -> Approval | None:
+        """A person's word on a pending approval, with the effects that show it. None: it was not
+        pending. What its turn does not take comes back as a message of the conversation: registered
+        here where that turn is over, else with that turn's end.
+        """
+        ...
+
+    async def approval(self, approval: ApprovalId) -> Approval | None: ...
+    async def approvals(self) -> tuple[JsonObject, ...]:
+        """Those that are pending, the oldest first, each with its whole input."""
+        ...
+
     # outbox
     async def add_effects(self, effects: Sequence[NewEffect]) -> None:
         """Effects that no turn wrote (notices). An id that is there already is left alone."""
@@ -615,6 +685,7 @@ class Ledger(Protocol):
     async def mark_pending(self, effect: EffectId, not_before: float, reason: str) -> None: ...
     async def mark_unclear(self, effect: EffectId, reason: str) -> None: ...
     async def mark_dead(self, effect: EffectId, reason: str) -> None: ...
+    async def sent_as(self, effect: EffectId) -> str | None: ...
     async def count_sent(
         self,
         connector: str,

@@ -31,3 +31,18 @@ LEFT_OUT = (
 )
 NO_TEXT = "I've finished, but have nothing to add in words."
 LATE = "I only saw your message {late} after you wrote it."
+
+ASKS = "To go on I'd use {tool}, as shown here. An operator has to approve that first."
+WAITS = (
+    "This still waits for an operator's approval, so I've stopped here. "
+    "I'll go on when it is decided."
+)
+APPROVED = "Approved by {who}."
+DENIED = "Denied by {who}."
+EXPIRED = "This is no longer to be decided: it has expired."
+DECIDED_ALREADY = "This has been decided already, by {who}."
+ONLY_OPERATORS = "Only an operator can decide this."
+NOT_YOUR_OWN = (
+    "You are one of those who asked for this, so another operator has to approve it. "
+    "`postroom approvals` on the machine itself can, too."
+)

@@ -1,4 +1,6 @@
-"""The tools of ours: a call is checked, and its effect staged durably, before it returns."""
+"""What an agent's calls come to: one of a tool of ours is checked, and its effect staged durably,
+before it returns; one that has to be asked for is put before a person.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ from collections.abc import Mapping
 
 import structlog
 
+from daemon.approvals import Approvals
 from daemon.errors import LedgerError
 from daemon.model import JsonObject, Turn
-from daemon.ports import Connector, Ledger, OffersTools, ToolSpec
+from daemon.ports import Connector, Ledger, OffersTools, Permission, ToolSpec
 
 log = structlog.get_logger()
 
@@ -19,14 +22,18 @@ _NOT_HERE = "This tool does not belong to this conversation's channel."
 class StagingGate:
     """The port `ToolGate`: open while a turn runs, closed before and after."""
 
-    def __init__(self, ledger: Ledger, connectors: Mapping[str, Connector]) -> None:
+    def __init__(
+        self, ledger: Ledger, connectors: Mapping[str, Connector], approvals: Approvals
+    ) -> None:
         self._ledger = ledger
         self._connectors = connectors
+        self._approvals = approvals
         self._turn: Turn | None = None
         self._attempt = 0
+        self._patient = True
 
     def open(self, turn: Turn, attempt: int) -> None:
-        self._turn, self._attempt = turn, attempt
+        self._turn, self._attempt, self._patient = turn, attempt, True
 
     def close(self) -> None:
         self._turn = None
@@ -54,6 +61,19 @@ class StagingGate:
             return _NOT_NOW
         log.info("effect.staged", tool=tool, turn=turn.id, effect=effect.id)
         return spec.answer
+
+    async def ask(self, tool: str, arguments: JsonObject) -> Permission:
+        """A turn waits once for a person: what it asks for after that is decided later, too."""
+        turn = self._turn
+        if turn is None:
+            return Permission(granted=False, reason=_NOT_NOW)
+        try:
+            permission = await self._approvals.ask(turn, tool, arguments, patient=self._patient)
+        except LedgerError:
+            log.exception("approval.not_asked", tool=tool, turn=turn.id)
+            return Permission(granted=False, reason=_NOT_NOW)
+        self._patient = self._patient and not permission.waits
+        return permission
 
 
 def all_tools(connectors: Mapping[str, Connector]) -> tuple[ToolSpec, ...]:

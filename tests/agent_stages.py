@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from daemon.agents.claude import AgentSettings, ClaudeAgents
-from daemon.agents.scripted import Say, ScriptedAgents, Step, Use, Wait
+from daemon.agents.scripted import Say, ScriptedAgents, Step, Use, Wait, Work
 from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
 from daemon.errors import WallError
 from daemon.isolation.levels import LEVELS, Level, available_level
 from daemon.model import JsonObject, ProcessRef, Profile, Prompt, Trust, Workspace
-from daemon.ports import Agent, AgentEvent, Agents, ToolSpec, TurnEnded
+from daemon.ports import Agent, AgentEvent, Agents, Permission, ToolSpec, TurnEnded
 
 PATIENCE_SECONDS = 40.0
 
 MEMBER = Profile(Trust.MEMBER, ("Read", "Glob", "Grep", "Write", "Edit", "Bash"))
 PUBLIC = Profile(Trust.PUBLIC, ())
+ASKING = Profile(Trust.MEMBER, MEMBER.tools, ask=("Bash",))
 
 LABEL = ToolSpec(
     name="label",
@@ -45,16 +46,26 @@ def new_uuid() -> str:
 
 @dataclass
 class RecordingGate:
-    """The port `ToolGate`: keeps its calls, answers `answer`, or raises it."""
+    """The port `ToolGate`: keeps its calls, answers `answer`, or raises it; and `permission` where
+    it is asked, which it keeps in `asked`.
+    """
 
     answer: str | Exception = "Labelled."
     calls: list[tuple[str, JsonObject, str]] = field(default_factory=list)
+    permission: Permission | Exception = field(default_factory=lambda: Permission(granted=True))
+    asked: list[tuple[str, JsonObject]] = field(default_factory=list)
 
     async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
         self.calls.append((tool, arguments, tool_use_id))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    async def ask(self, tool: str, arguments: JsonObject) -> Permission:
+        self.asked.append((tool, arguments))
+        if isinstance(self.permission, Exception):
+            raise self.permission
+        return self.permission
 
 
 class Hold(Protocol):
@@ -72,6 +83,10 @@ class Stage(Protocol):
 
     def says(self, text: str) -> Prompt: ...
     def uses_label(self, name: str, then: str) -> Prompt: ...
+    def runs(self, command: str, then: str) -> Prompt:
+        """A shell command, by the CLI's own tool."""
+        ...
+
     def held(self, text: str) -> tuple[Prompt, Hold]: ...
     def again(self, prompt: Prompt) -> Prompt:
         """The same words under a new uuid."""
@@ -136,6 +151,9 @@ class ScriptedStage:
 
     def uses_label(self, name: str, then: str) -> Prompt:
         return self._prompt([Use("label", {"name": name}), Say(then)])
+
+    def runs(self, command: str, then: str) -> Prompt:
+        return self._prompt([Work("Bash", arguments={"command": command}), Say(then)])
 
     def held(self, text: str) -> tuple[Prompt, Hold]:
         event = asyncio.Event()
@@ -205,6 +223,9 @@ class RealStage:
 
     def uses_label(self, name: str, then: str) -> Prompt:
         return Prompt(new_uuid(), use("mcp__postroom__label", {"name": name}) + say(then))
+
+    def runs(self, command: str, then: str) -> Prompt:
+        return Prompt(new_uuid(), bash(command) + say(then))
 
     def held(self, text: str) -> tuple[Prompt, Hold]:
         mark = f"held-{new_uuid()}"

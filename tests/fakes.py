@@ -11,9 +11,12 @@ from daemon.errors import LedgerError
 from daemon.model import (
     ConversationId,
     Cursor,
+    Decision,
     Deleted,
     Edited,
+    EffectId,
     EffectKind,
+    Heard,
     Identity,
     Ignored,
     Inbound,
@@ -70,12 +73,14 @@ class RecordingIntake:
         self.items.append(item)
         if cursor is not None:
             self.cursors[cursor.connector, cursor.folder] = cursor
-        registered = self._register(item)
+        registered = Registered(Outcome.NEW)
+        if not isinstance(item, Decision):
+            registered = self._register(item)
         self.outcomes.append(registered.outcome)
         self._tell()
         return registered
 
-    def _register(self, item: Inbound) -> Registered:
+    def _register(self, item: Heard | Edited | Deleted) -> Registered:
         alternate = getattr(item, "alternate_id", None)
         known = (item.connector, item.outside_id) in self._keys
         if isinstance(item, Deleted):
@@ -170,6 +175,7 @@ class CountingOutbox:
     """The port `Outbox`: answers what it is told to."""
 
     sent: int = 0
+    refs: dict[EffectId, str] = field(default_factory=dict)
     asked: list[tuple[EffectKind, float, ConversationId | None, str | None]] = field(
         default_factory=list
     )
@@ -185,3 +191,6 @@ class CountingOutbox:
     ) -> int:
         self.asked.append((kind, since, conversation, sender))
         return self.sent
+
+    async def sent_as(self, effect: EffectId) -> str | None:
+        return self.refs.get(effect)

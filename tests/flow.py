@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon.agents.scripted import ScriptedAgents
+from daemon.approvals import WAIT_SECONDS, Approvals
 from daemon.clock import Clock, SystemClock
 from daemon.delivery import Delivery
 from daemon.flow import FlowSettings, build_flow
@@ -18,6 +19,7 @@ from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
 from daemon.model import (
     Answer,
+    Approval,
     ConversationId,
     Effect,
     EffectKind,
@@ -114,6 +116,30 @@ class RecordingConnector:
         return Health(HealthState.PASS)
 
 
+class ButtonConnector(RecordingConnector):
+    """One in whose conversations people approve by a button; whispers are kept in `whispered`."""
+
+    def __init__(self, name: str = "chat", priority: Priority = Priority.CHAT) -> None:
+        super().__init__(name, priority)
+        self.requests: list[Approval] = []
+        self.whispered: list[str] = []
+
+    def compose_request(self, approval: Approval, text: str, shown: str) -> NewEffect:
+        self.requests.append(approval)
+        return self._effect(approval, "asked", f"{text}\n{shown}", EffectKind.REQUEST)
+
+    def compose_outcome(self, approval: Approval, text: str) -> NewEffect:
+        return self._effect(approval, "decided", text, EffectKind.OUTCOME)
+
+    async def whisper(self, target: JsonObject, text: str) -> None:
+        self.whispered.append(text)
+
+    def _effect(self, approval: Approval, key: str, text: str, kind: EffectKind) -> NewEffect:
+        target = {"thread": approval.conversation}
+        id_ = effect_id(f"{approval.id}/{key}", 0)
+        return NewEffect(id_, self.name, approval.conversation, kind, target, {"text": text})
+
+
 class OpenGateway:
     """A gateway that lets everything through until told otherwise."""
 
@@ -161,6 +187,8 @@ class Flow:
         connectors: tuple[RecordingConnector, ...] = (),
         idle_seconds: float = 600,
         turn_timeout: float = 30,
+        tools: tuple[str, ...] = ("Read",),
+        ask: tuple[str, ...] = (),
         ledger: Callable[[Ledger], Ledger] = lambda ledger: ledger,
     ) -> None:
         self.root = root
@@ -172,6 +200,8 @@ class Flow:
         self.connectors = {connector.name: connector for connector in given}
         self.chat = given[0]
         self.told: list[str] = []
+        self._profiles = {trust: Profile(trust, tools, ask) for trust in Trust}
+        self._profiles[Trust.PUBLIC] = Profile(Trust.PUBLIC, ())
         pool = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
         self._settings = FlowSettings(pool, turn_timeout, max_turns=40, debounce=debounce)
         self._wrapped = ledger
@@ -181,13 +211,23 @@ class Flow:
     async def __aenter__(self) -> Self:
         self.ledger: Ledger = self._wrapped(await open_ledger(self.root, self.clock))
         await self.agents.end_leftovers()
+        self.approvals = Approvals(
+            ledger=self.ledger,
+            clock=self.clock,
+            connectors=self.connectors,
+            wake=lambda conversation: self.dispatcher.wake(conversation),  # noqa: PLW0108 - made later
+            wake_delivery=self._wake_delivery,
+            tell=self._tell,
+            wait=WAIT_SECONDS,
+        )
         flow = build_flow(
             self._settings,
             ledger=self.ledger,
             agents=self.agents,
             gateway=self.gateway,
             connectors=self.connectors,
-            profiles=lambda trust: Profile(trust, () if trust is Trust.PUBLIC else ("Read",)),
+            approvals=self.approvals,
+            profiles=self._profiles.__getitem__,
             wake_delivery=self._wake_delivery,
             tell=self._tell,
             clock=self.clock,
@@ -209,6 +249,7 @@ class Flow:
             clock=self.clock,
             metrics=self.metrics,
             connectors=self.connectors,
+            approvals=self.approvals,
             wake=self.dispatcher.wake,
             place=self.dispatcher.place,
             stop=self.pool.stop_turn,

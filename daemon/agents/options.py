@@ -9,6 +9,7 @@ from pathlib import Path
 
 from claude_agent_sdk import ClaudeAgentOptions, McpSdkServerConfig
 
+from daemon.agents.asking import asking
 from daemon.agents.tool_server import SERVER, full_name, tool_server
 from daemon.isolation.levels import Level
 from daemon.model import Profile, Trust, Workspace
@@ -59,6 +60,7 @@ def client_options(
     """The options of one agent; why each is set: docs/agent.md."""
     ours = offered_tools(specs, profile)
     builtin = [name for name in profile.tools if name not in {spec.name for spec in specs}]
+    free = [name for name in builtin if name not in profile.ask]
     servers: dict[str, McpSdkServerConfig] = {}
     if ours:
         servers[SERVER] = McpSdkServerConfig(
@@ -72,9 +74,11 @@ def client_options(
         model=settings.model,
         system_prompt={"type": "custom", "prompt": settings.system_prompt, "snapshot": True},
         tools=builtin,
-        # What is listed runs without asking, as the walls hold it; all else is denied.
-        allowed_tools=[*builtin, *map(full_name, ours)],
+        # What is listed runs without asking, as the walls hold it; all else is denied, but for what
+        # a hook allows, call by call.
+        allowed_tools=[*free, *map(full_name, ours)],
         permission_mode="dontAsk",
+        hooks=asking(profile, gate),
         setting_sources=[],  # nothing that lies in a workspace configures its agent
         strict_mcp_config=True,
         mcp_servers={**servers},

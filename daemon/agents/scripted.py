@@ -54,10 +54,14 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Use a tool of the CLI's own; `ends` False leaves it open (the process should die then)."""
+    """Use a tool of the CLI's own; `ends` False leaves it open (the process should die then). One
+    that the profile's `ask` names is asked for: a refusal is kept in `ScriptedAgents.read`, a call
+    that is let through in `ScriptedAgents.worked`.
+    """
 
     tool: str
     ends: bool = True
+    arguments: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ class ScriptedAgents:
         self.prompts: list[Prompt] = []
         """Every prompt sent, also those whose uuid was taken for done."""
         self.read: list[str] = []
-        """What tools of ours answered."""
+        """What tools of ours answered, and why others were not let through."""
+        self.worked: list[JsonObject] = []
+        """The arguments of each call of a tool of the CLI's own that was let through."""
         self.agents: list[ScriptedAgent] = []
         self.erased: list[Workspace] = []
         self.leftovers: dict[str, ProcessRef] = {}
@@ -159,7 +165,8 @@ class ScriptedAgents:
             self.violate(f"a second process on session {workspace.session}")
         if self.on_start is not None:
             await self.on_start(start)
-        agent = ScriptedAgent(self, workspace, gate, ProcessRef(next(self._pids), 1))
+        process = ProcessRef(next(self._pids), 1)
+        agent = ScriptedAgent(self, workspace, profile, gate, process)
         self.agents.append(agent)
         return agent
 
@@ -215,13 +222,19 @@ class ScriptedAgent:
     """The port `Agent`. `kill` is what SIGKILL is to a real one."""
 
     def __init__(
-        self, agents: ScriptedAgents, workspace: Workspace, gate: ToolGate, process: ProcessRef
+        self,
+        agents: ScriptedAgents,
+        workspace: Workspace,
+        profile: Profile,
+        gate: ToolGate,
+        process: ProcessRef,
     ) -> None:
         self.process = process
         self.workspace = workspace
         self.alive = True
         self.busy = False
         self._agents = agents
+        self._profile = profile
         self._gate = gate
         self._signal = asyncio.Event()  # an interrupt or a kill: read the two flags
         self._interrupted = False
@@ -307,10 +320,32 @@ class ScriptedAgent:
         yield ToolUsed(name, tool_use_id)
         if isinstance(step, Use):
             self._agents.read.append(await self._gate.call(step.tool, step.arguments, tool_use_id))
+        elif not await self._permitted(step):
+            entry.tools_open.remove(name)
+            return
         elif not step.ends:
             return
         entry.tools_open.remove(name)
         entry.tools_done.append(tool_use_id)
+
+    async def _permitted(self, step: Work) -> bool:
+        """An interrupt or a kill ends the asking, too."""
+        if step.tool in self._profile.ask:
+            asking = asyncio.ensure_future(self._gate.ask(step.tool, step.arguments))
+            ended = asyncio.ensure_future(self._signal.wait())
+            try:
+                await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done():
+                    return False
+            finally:
+                asking.cancel()
+                ended.cancel()
+            permission = asking.result()
+            if not permission.granted:
+                self._agents.read.append(permission.reason)
+                return False
+        self._agents.worked.append(step.arguments)
+        return True
 
     async def _stand_still(self, wanted: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (wanted, self._signal)]

@@ -187,3 +187,6 @@ class _NothingSent:
 
     async def count_sent(self, *_arguments: object, **_limits: object) -> int:
         return 0
+
+    async def sent_as(self, _effect: object) -> None:
+        return None

@@ -38,6 +38,10 @@ daily = 50.0
 
 [trust]
 operators = []                 # "slack:TEAM:USER", "mail:ADDRESS"
+
+# [profiles.member]
+# tools = ["Read", "Glob", "Grep", "Write", "Edit", "Bash"]
+# ask = ["Bash"]               # these wait for an operator's word: `postroom approvals`
 """
 
 _SLACK = """

@@ -85,13 +85,24 @@ def show_conversation(config: Config, conversation: str, *, as_json: bool) -> in
     return 0
 
 
+def show_approvals(config: Config, *, as_json: bool) -> int:
+    """Inputs are read from the ledger, as texts are."""
+    waiting: Any = asking.from_ledger(config, lambda ledger: ledger.approvals())
+    lines: Iterable[str] = ["nothing waits for a person's word"]
+    if waiting:
+        hint = ["", "next: postroom approvals approve ID, or deny ID"]
+        lines = [*telling.approvals(waiting, time.time()), *hint]
+    _print({"approvals": waiting}, lines, as_json=as_json)
+    return 0
+
+
 def ask(config: Config, table: str, any_id: str, action: str) -> None:
     """Raises NotReachable when the daemon is down."""
     told = asking.post(config, table, any_id, action)
     if told is None:
         raise NotReachable(asking.down(config))
     if told.get("done") is False or "error" in told:
-        raise _NothingKnown(f"{any_id}: there is nothing to {action}")
+        raise _NothingKnown(f"{any_id}: {told.get('told') or f'there is nothing to {action}'}")
     typer.echo(f"{any_id}: {_DONE[action]}".format(**told))
 
 
@@ -100,6 +111,8 @@ _DONE = {
     "discard": "closed",
     "stop": "stopped",
     "erase": "erased, with {erased} workspaces",
+    "approve": "approved, for this once",
+    "deny": "denied",
 }
 
 

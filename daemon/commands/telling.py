@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from daemon.approvals import readable
+
 Row = Mapping[str, Any]
 
 _SAFE = {"\n", "\t", "\u200c", "\u200d"}  # the last two join letters and emoji
@@ -25,6 +27,11 @@ _WORDS = {
     "attempt": ("daemon", "asked the agent, attempt {detail}"),
     "interrupted": ("daemon", "had died meanwhile, and starts again"),
     "tool used": ("agent", "uses {detail}"),
+    "approval asked": ("agent", "asks for a person's word: {detail}"),
+    "approved": ("person", "approved {detail}"),
+    "denied": ("person", "denied {detail}"),
+    "approval used": ("daemon", "let it through: {detail}"),
+    "approval expired": ("daemon", "called it off: {detail}"),
     "put back": ("daemon", "put it back: {detail}"),
     "model asked": ("model", "was asked: {detail}"),
     "staged": ("agent", "wants outside: {detail}"),
@@ -79,6 +86,8 @@ def story(told: Row, now: float) -> Iterator[str]:
     """
     yield from _heads(told, now)
     yield from _spent(told["turns"])
+    for row in told["approvals"]:
+        yield f"approval {row['id']}: {_approval(row)}"
     day, before = "", None
     for event in told["timeline"]:
         at = event["at"]
@@ -126,6 +135,14 @@ def _spent(turns: Sequence[Row]) -> Iterator[str]:
         ]
         counted += [_count(row["tokens"], "token"), f"${row['cost_usd']:.4f}"]
         yield f"turn {row['id']}: {row['state']}, {', '.join(counted)}"
+
+
+def _approval(row: Row) -> str:
+    tool = _one_line(row["tool"])
+    if row["state"] == "pending":
+        return f"{tool} waits for a person; `postroom approvals list` shows the call"
+    by = f", decided by {_one_line(row['decider'])}" if row["decider"] else ""
+    return f"{tool} {row['state']}{by}"
 
 
 def verdict(message: Row, told: Row, now: float) -> str:
@@ -202,6 +219,16 @@ def dead_letters(letters: Sequence[Row], now: float) -> Iterator[str]:
             for row in letters
         ),
     )
+
+
+def approvals(rows: Sequence[Row], now: float) -> Iterator[str]:
+    """Each with its whole input."""
+    for row in rows:
+        yield f"{row['id']}  {_one_line(row['tool'])}, for {age(now - row['asked_at'])} now"
+        asked = ", ".join(row["requesters"])
+        where = f"in {row['conversation']}, asked for by {asked}, turn {row['turn']}"
+        yield f"  {_one_line(where)}"
+        yield from (f"    {line}" for line in readable(row["input"]).splitlines())
 
 
 def conversations(rows: Sequence[Row], now: float) -> Iterator[str]:

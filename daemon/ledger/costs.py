@@ -108,6 +108,9 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
     (unreadable,) = connection.execute(
         "select count(*) from inbox where state = 'unreadable' and discarded_at is null"
     ).fetchone()
+    (asked,) = connection.execute(
+        "select count(*) from approval where state = 'pending'"
+    ).fetchone()
     return Counts(
         waiting=waiting,
         oldest_age=max(now - oldest, 0.0) if oldest is not None else 0.0,
@@ -117,4 +120,5 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         held_up=_held_up(connection, now),
         dead_letters=dead_turns + unreadable + outbox["unclear"] + outbox["dead"],
         cost_today=spent(connection, now // DAY_SECONDS * DAY_SECONDS, None, None),
+        approvals=asked,
     )

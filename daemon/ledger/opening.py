@@ -10,7 +10,7 @@ from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.errors import ConfigError, LedgerError
-from daemon.ledger import audit, letters, migrations, stories, upkeep
+from daemon.ledger import approvals, audit, letters, migrations, stories, upkeep
 from daemon.ledger.lock import DataDirLock
 from daemon.ledger.reader import Reader
 from daemon.ledger.sqlite import SqliteLedger
@@ -148,6 +148,9 @@ class ReadOnlyLedger:
 
     async def dead(self) -> tuple[JsonObject, ...]:
         return await self._reader.run(letters.dead)
+
+    async def approvals(self) -> tuple[JsonObject, ...]:
+        return await self._reader.run(approvals.pending)
 
     async def conversations(self, limit: int) -> tuple[JsonObject, ...]:
         return await self._reader.run(lambda c: stories.conversations(c, limit))

@@ -207,6 +207,13 @@ def mark_ended(
     audit.append(connection, now, told)
 
 
+def sent_as(connection: sqlite3.Connection, id_: EffectId) -> str | None:
+    row = connection.execute(
+        "select ref from outbox where id = ? and state = 'sent'", (id_,)
+    ).fetchone()
+    return None if row is None else row["ref"]
+
+
 def count_sent(
     connection: sqlite3.Connection,
     connector: str,

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.model import (
+    Approval,
+    ApprovalId,
+    ApprovalState,
     Attachment,
     ConversationId,
     Effect,
@@ -120,6 +123,29 @@ def effect(row: sqlite3.Row) -> Effect:
         not_before=row["not_before"],
         started_at=row["started_at"],
     )
+
+
+def approval(row: sqlite3.Row) -> Approval:
+    """From all columns."""
+    return Approval(
+        id=ApprovalId(row["id"]),
+        conversation=ConversationId(row["conversation"]),
+        connector=row["connector"],
+        turn=TurnId(row["turn"]),
+        tool=row["tool"],
+        input=row["input"],
+        requesters=frozenset(people(row)),
+        asked_at=row["asked_at"],
+        state=ApprovalState(row["state"]),
+        decider=row["decider"],
+        decider_name=row["decider_name"],
+    )
+
+
+def people(row: sqlite3.Row) -> list[str]:
+    """Who asked for an approval."""
+    found: list[str] = json.loads(row["requesters"])
+    return found
 
 
 def workspace(row: sqlite3.Row, data_dir: Path) -> Workspace:

@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from daemon.clock import Clock
 from daemon.errors import LedgerError, OwnershipLost
 from daemon.ledger import (
+    approvals,
     audit,
     changes,
     costs,
@@ -27,6 +28,8 @@ from daemon.ledger.reader import Reader
 from daemon.ledger.writer import Writer
 from daemon.model import (
     COMMAND_LINE,
+    Approval,
+    ApprovalId,
     Audited,
     AuditHead,
     ConversationId,
@@ -50,6 +53,7 @@ from daemon.model import (
     Trust,
     Turn,
     TurnId,
+    Verdict,
     Workspace,
 )
 from daemon.ports import ClaimLimits, Counts, Ending
@@ -253,6 +257,25 @@ class SqliteLedger:
             turns.interrupted, epoch=self._epoch, now=self._clock.now(), data_dir=self._data_dir
         )
 
+    # --- approvals ------------------------------------------------------------------------------
+
+    async def request(self, asked: Approval, effects: Sequence[NewEffect]) -> Approval | None:
+        return await self._own(approvals.request, asked, effects, self._clock.now())
+
+    async def take(self, approval: ApprovalId, turn: TurnId) -> Approval | None:
+        return await self._own(approvals.take, approval, turn, self._clock.now())
+
+    async def decide(
+        self, approval: ApprovalId, verdict: Verdict, effects: Sequence[NewEffect]
+    ) -> Approval | None:
+        return await self._own(approvals.decide, approval, verdict, effects, self._clock.now())
+
+    async def approval(self, approval: ApprovalId) -> Approval | None:
+        return await self._read(approvals.find, approval)
+
+    async def approvals(self) -> tuple[JsonObject, ...]:
+        return await self._ask(approvals.pending)
+
     # --- outbox ---------------------------------------------------------------------------------
 
     async def add_effects(self, effects: Sequence[NewEffect]) -> None:
@@ -282,6 +305,9 @@ class SqliteLedger:
 
     async def mark_dead(self, effect: EffectId, reason: str) -> None:
         await self._own(outbox.mark_ended, effect, "dead", self._clock.now(), reason=reason)
+
+    async def sent_as(self, effect: EffectId) -> str | None:
+        return await self._read(outbox.sent_as, effect)
 
     async def count_sent(
         self,
@@ -363,6 +389,7 @@ class SqliteLedger:
     ) -> tuple[Workspace, ...]:
         unaddressed_before = self._clock.now() - intake.OVERTAKEN_SECONDS
         await self._own(intake.forget_unaddressed, unaddressed_before)
+        await self._own(approvals.expire, workspaces_before)
         gone: list[Workspace] = []
         while some := await self._own(upkeep.drop_workspaces, workspaces_before, self._data_dir):
             gone += some

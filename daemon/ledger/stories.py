@@ -26,6 +26,10 @@ _EFFECT = (
     "id, conversation, connector, kind, turn, attempt, tool_use_id, state, attempts, created_at, "
     "not_before, started_at, ended_at, ref, reason, discarded_at"
 )
+_APPROVAL = (
+    "id, conversation, connector, turn, tool, digest, state, asked_at, decided_at, decider, "
+    "taken_at, message"
+)
 # What comes first of what one transaction wrote, at one time. An end of a turn is 4, as all else.
 _ORDER = {
     what: rank
@@ -46,11 +50,17 @@ _ORDER = {
 
 
 def trace(connection: sqlite3.Connection, any_id: str) -> JsonObject | None:
-    """By our id of a message, turn, effect or conversation, or by what the outside calls it."""
+    """By our id of a message, turn, effect, approval or conversation, or by what the outside calls
+    it.
+    """
     asked = plain(any_id.strip())
     if not asked:
         return None
-    turns = _column(connection, "select id from turn where id = ?", (asked,))
+    turns = _column(
+        connection,
+        "select id from turn where id = ?1 union select turn from approval where id = ?1",
+        (asked,),
+    )
     effects = _effects_called(connection, asked)
     messages = _messages_called(connection, asked)
     if not (turns or effects or messages):
@@ -103,6 +113,7 @@ def _story(
         "messages": _rows(connection, _MESSAGE, "inbox", "message", messages),
         "turns": [_turn(connection, row) for row in _rows(connection, _TURN, "turn", "id", turns)],
         "effects": _rows(connection, _EFFECT, "outbox", "id", effects),
+        "approvals": _rows(connection, _APPROVAL, "approval", "turn", turns),
     }
     return {**story, "timeline": _timeline(connection, story)}
 
@@ -242,6 +253,6 @@ def _rows(
     connection: sqlite3.Connection, columns: str, table: str, key: str, ids: list[str]
 ) -> list[dict[str, Any]]:
     query = _in(f"select {columns} from {table} where {key}")
-    order = {"inbox": "id", "turn": "seq", "outbox": "seq"}[table]
+    order = "id" if table == "inbox" else "seq"
     found = connection.execute(f"{query} order by {table}.{order}", (to_json(ids),))
     return [dict(row) for row in found]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from daemon.errors import LedgerError
-from daemon.ledger import audit, events, letters, outbox, rows
+from daemon.ledger import approvals, audit, events, letters, outbox, rows
 from daemon.model import (
     AGENT,
     DAEMON,
@@ -309,7 +309,7 @@ def requeue(
 
 
 def end_turn(connection: sqlite3.Connection, turn: TurnId, ending: Ending, now: float) -> bool:
-    """T3: the turn, its staged effects and its new ones."""
+    """T3: the turn, its staged effects and its new ones, and what was decided for it meanwhile."""
     row = connection.execute(
         "update turn set state = ?, text = ?, reason = ?, ended_at = ?, not_before = 0 "
         f"where id = ? and {_ACTIVE} returning conversation, attempt",
@@ -328,6 +328,7 @@ def end_turn(connection: sqlite3.Connection, turn: TurnId, ending: Ending, now: 
     by = AGENT if ending.state is TurnState.DONE else DAEMON
     told = Audited("turn.ended", by, row["conversation"], facts, (ending.text,))
     audit.append(connection, now, told)
+    approvals.turn_ended(connection, turn, now, stopped=ending.state is TurnState.STOPPED)
     return True
 
 
@@ -361,6 +362,7 @@ def call_off(
             (STOPPED, now, each),
         )
         outbox.settle_staged(connection, TurnId(each), keep=False)
+        approvals.turn_ended(connection, each, now, stopped=True)
     known = connection.execute("select 1 from conversation where id = ?", (id_,)).fetchone()
     if known is not None:
         told = Audited("conversation.stopped", by, id_, {"turns": stopped})

@@ -47,6 +47,10 @@ def move_waiting(connection: sqlite3.Connection, seconds: float) -> None:
         "where state = 'staged' or state = 'pending' or state = 'sending'",
         (seconds,),
     )
+    connection.execute(
+        "update approval set asked_at = asked_at + ? where state = 'pending' or state = 'approved'",
+        (seconds,),
+    )
 
 
 # --- retention: each step does a chunk, and says how many rows it took ----------------------------
@@ -100,6 +104,7 @@ def remove_turn(connection: sqlite3.Connection, turn: str) -> None:
         (turn, turn),
     )
     connection.execute("delete from outbox where turn = ?", (turn,))
+    connection.execute("delete from approval where turn = ?", (turn,))
     connection.execute(f"update inbox set {_STRIP} where turn = ?", (turn,))
     connection.execute("delete from turn where id = ?", (turn,))
 
@@ -199,6 +204,9 @@ def erase(
         else:
             gone.append(_erase_conversation(connection, row["conversation"], data_dir))
     connection.execute("update cost set booked_on = '' where booked_on = ?", (who,))
+    connection.execute(
+        "update approval set decider = '', decider_name = '' where decider = ?", (who,)
+    )
     audit.forget(connection, (who, *(row["conversation"] for row in shared)))
     facts = {"workspaces": len([workspace for workspace in gone if workspace is not None])}
     audit.append(connection, now, Audited("records.erased", COMMAND_LINE, facts=facts))
@@ -217,7 +225,7 @@ def _erase_conversation(
     audit.forget(connection, (id_, *(row["sender"] for row in wrote)))
     connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))
     _drop_notices(connection, "conversation = ?", id_)
-    for table in ("event", "outbox", "turn", "name"):
+    for table in ("event", "outbox", "approval", "turn", "name"):
         connection.execute(f"delete from {table} where conversation = ?", (id_,))
     connection.execute(
         "update cost set conversation = '', booked_on = '' where conversation = ?", (id_,)
@@ -246,6 +254,7 @@ def _erase_person(
         )
         _drop_notices(connection, "turn = ?", row["turn"])
         connection.execute("delete from outbox where turn = ?", (row["turn"],))
+        connection.execute("delete from approval where turn = ?", (row["turn"],))
         if row["ended_at"] is None:
             connection.execute(
                 "update inbox set state = 'waiting', turn = null where turn = ?", (row["turn"],)
@@ -258,12 +267,15 @@ def _erase_person(
 
 
 def _drop_notices(connection: sqlite3.Connection, whose: str, value: str) -> None:
-    """What operators were told of these effects: it says to whom they went, and of what."""
-    connection.execute(
-        "delete from outbox where kind = 'notice' and exists (select 1 from outbox about "
-        f"where about.{whose} and instr(outbox.body, about.id))",
-        (value,),
-    )
+    """What operators were told of these effects and approvals: it says to whom they went, of what,
+    and what was to be done.
+    """
+    for table in ("outbox", "approval"):
+        connection.execute(
+            f"delete from outbox where kind = 'notice' and exists (select 1 from {table} about "
+            f"where about.{whose} and instr(outbox.body, about.id))",
+            (value,),
+        )
 
 
 # --- backup --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import Config
+from daemon.config import Config, ProfileTable
 from daemon.plugin import load
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,8 @@ def test_every_key_of_the_configuration_is_told() -> None:
         if table in {"connectors", "profiles"}:
             continue
         read |= {f"{table}.{key}" for key in model.model_fields}  # type: ignore[union-attr]
-    read |= {"profiles.public.tools", "profiles.member.tools", "profiles.operator.tools"}
+    labels = ("public", "member", "operator")
+    read |= {f"profiles.{label}.{key}" for label in labels for key in ProfileTable.model_fields}
     for kind in ("slack", "imap"):
         read |= {f"{kind}.{key}" for key in load(kind).table.model_fields if key != "kind"}
     assert told == read

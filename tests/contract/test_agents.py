@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import AgentDied
-from daemon.ports import AlreadySeen, PromptFate, TextDelta, ToolUsed, TurnEnded, TurnStarted
+from daemon.model import JsonObject
+from daemon.ports import (
+    AlreadySeen,
+    Permission,
+    PromptFate,
+    TextDelta,
+    ToolUsed,
+    TurnEnded,
+    TurnStarted,
+)
 from tests.agent_stages import (
+    ASKING,
     PATIENCE_SECONDS,
     ScriptedStage,
     Stage,
@@ -173,6 +183,36 @@ async def test_call_of_our_tool_reaches_the_gate_with_its_id(stage: Stage) -> No
     assert ToolUsed("mcp__postroom__label", tool_use_id) in events
     fate = stage.agents.fate(workspace, prompt.uuid)
     assert fate == PromptFate(present=True, answer="Done.", tools_done=frozenset({tool_use_id}))
+
+
+@pytest.mark.parametrize("granted", [True, False])
+async def test_tool_that_must_be_asked_for_waits_for_the_gate(stage: Stage, granted: bool) -> None:
+    stage.gate.permission = Permission(granted, "A person has said no.")
+    workspace, prompt = stage.agents.new_workspace(), stage.runs("ls", "Done.")
+    async with started(stage, workspace, ASKING) as agent:
+        assert (await answer(agent, prompt)).text == "Done."
+    assert stage.gate.asked == [("Bash", {"command": "ls"})]
+    fate = stage.agents.fate(workspace, prompt.uuid)
+    assert (len(fate.tools_done), fate.tools_open) == (int(granted), ())
+
+
+async def test_interrupt_ends_the_asking(stage: Stage) -> None:
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def ask(tool: str, arguments: JsonObject) -> Permission:
+        asked.set()
+        await never.wait()
+        return Permission(granted=True)
+
+    stage.gate.ask = ask  # type: ignore[method-assign]
+    async with started(stage, profile=ASKING) as agent:
+        turn = asyncio.create_task(play(agent, stage.runs("ls", "never")))
+        await asked.wait()
+        await agent.interrupt()
+        end = (await turn)[-1]
+        assert isinstance(end, TurnEnded)
+        assert end.error == "interrupted"
+        assert (await answer(agent, stage.says("next"))).text == "next"
 
 
 async def test_erased_workspace_leaves_nothing(stage: Stage, tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ COMMANDS = [
     ("audit",),
     ("audit", "verify"),
     ("audit", "export"),
+    ("approvals",),
+    ("approvals", "list"),
+    ("approvals", "approve"),
+    ("approvals", "deny"),
     ("slack",),
     ("slack", "manifest"),
     ("backup",),
@@ -224,7 +228,8 @@ def test_without_a_daemon_reading_says_so_and_how_to_start_it(tmp_path: Path) ->
     (tmp_path / "postroom.toml").write_text(SLACK)
     for command in (("status",), ("trace", "x"), ("dead", "list"), ("conversations", "list"),
                     ("conversations", "show", "x"), ("conversations", "stop", "x"),
-                    ("dead", "retry", "x")):  # fmt: skip
+                    ("dead", "retry", "x"), ("approvals", "list"),
+                    ("approvals", "approve", "x")):  # fmt: skip
         assert "`postroom run`" in postroom(tmp_path, *command).refused(69), command
     assert "nothing to back up" in postroom(tmp_path, "backup", "copy").refused(69)
     alive = postroom(tmp_path, "status", "--check")

@@ -11,7 +11,7 @@ from typing import Any, cast
 from connectors.imap.config import ImapTable
 from connectors.imap.connector import ImapConnector
 from daemon.clock import SystemClock
-from daemon.model import ConversationId, EffectKind
+from daemon.model import ConversationId, EffectId, EffectKind
 from daemon.plugin import Surroundings
 from daemon.ports import Ledger
 from tests.dovecot import PASSWORD, Postbox
@@ -38,6 +38,9 @@ class LateLedger:
         return await self.ledger.count_sent(
             connector, kind, since, conversation=conversation, sender=sender
         )
+
+    async def sent_as(self, effect: EffectId) -> str | None:
+        return await self.ledger.sent_as(effect)
 
 
 def mailbox(postbox: Postbox, sink: SmtpSink, **keys: Any) -> ImapTable:

@@ -13,7 +13,9 @@ from daemon.config import DEFAULT_PROMPT
 from daemon.demo.controls import Entry
 from daemon.isolation.levels import LEVELS
 from daemon.model import Profile, Prompt, Trust, Workspace
+from daemon.ports import Permission
 from tests.agent_stages import (
+    ASKING,
     MEMBER,
     PUBLIC,
     RealStage,
@@ -109,6 +111,30 @@ async def test_tool_outside_the_profile_does_not_run(stage: RealStage) -> None:
     async with started(stage, workspace, Profile(Trust.MEMBER, ("Read",))) as agent:
         await answer(agent, Prompt(new_uuid(), text))
     assert not (workspace.work / "ran").exists()
+
+
+async def test_tool_that_must_be_asked_for_runs_only_when_it_is_granted(stage: RealStage) -> None:
+    """Not even a command that only reads, which the CLI lets through by itself."""
+    workspace = stage.agents.new_workspace()
+    stage.gate.permission = Permission(granted=False, reason="Ask again tomorrow.")
+    async with started(stage, workspace, ASKING) as agent:
+        refused = await answer(agent, Prompt(new_uuid(), bash("ls -a") + bash("touch ran")))
+        assert "Ask again tomorrow." in refused.text
+        assert not (workspace.work / "ran").exists()
+        stage.gate.permission = RuntimeError("canary: the ledger's path is /secret")
+        broken = await answer(agent, Prompt(new_uuid(), bash("touch ran")))
+        assert "Nothing was done" in broken.text
+        assert "canary" not in broken.text
+        assert not (workspace.work / "ran").exists()
+        stage.gate.permission = Permission(granted=True)
+        await answer(agent, Prompt(new_uuid(), bash("touch ran") + say("did it")))
+        assert (workspace.work / "ran").exists()
+        commands = [arguments["command"] for _, arguments in stage.gate.asked]
+        assert commands == ["ls -a", "touch ran", "touch ran", "touch ran"]
+        note = use("Write", {"file_path": str(workspace.work / "note"), "content": "free"})
+        await answer(agent, Prompt(new_uuid(), note + say("written")))
+    assert (workspace.work / "note").read_text() == "free"
+    assert len(stage.gate.asked) == 4, "what need not be asked for is not"
 
 
 async def test_failing_gate_is_a_plain_sentence_to_the_model(stage: RealStage) -> None:

@@ -40,7 +40,11 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
         ("[pool]\nmax_processes = 'many'", "pool.max_processes: "),
         ("[agent]\napi_key = 'sk-ant-123'", "agent.api_key: a secret is never in the file"),
         ("[budgets]\nper_conversation = 5", "budgets.per_conversation: "),
-        ("[profiles.member]\ntools=[]\nask = ['Bash']", "profiles.member.ask: "),
+        (
+            "[profiles.member]\ntools=['Read']\nask = ['Bash']",
+            "profiles.member.ask: 'Bash' is not among the profile's tools",
+        ),
+        ("[profiles.member]\ntools=[]\nask = ['bash']", "profiles.member.ask.0: "),
         ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from daemon.approvals import Ruling
 from daemon.clock import ManualClock
 from daemon.health import HealthRegistry, LoopPulse
 from daemon.httpd import Doors, application
@@ -30,6 +31,7 @@ class Site:
         self.metrics = Metrics()
         self.stopped: list[str] = []
         self.retried: list[str] = []
+        self.decided: list[tuple[str, bool]] = []
         self.doors = Doors(
             registry=self.registry,
             loop=LoopPulse(clock, self.metrics),
@@ -40,6 +42,7 @@ class Site:
             stop=self._stop,
             retry=self._retry,
             erase=self._erase,
+            decide=self._decide,
         )
         self.url = ""
         self.session = ClientSession()
@@ -53,6 +56,11 @@ class Site:
 
     async def _erase(self, who: str) -> int:
         return len(await self.ledger.erase(who))
+
+    async def _decide(self, approval: str, approve: bool) -> Ruling:
+        known = approval == "apr-1"
+        self.decided.append((approval, approve))
+        return Ruling(known, "" if known else "It has expired.")
 
     async def ask(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None
@@ -194,6 +202,17 @@ async def test_stories_and_letters_are_read_and_acted_on(site: Site, tmp_path: P
     ):
         assert await site.ask(path, "POST", OURS) == (200, wanted)
     assert site.stopped == ["slack:T1:C1/7"]
+
+
+async def test_a_word_on_an_approval_is_passed_on_and_why_it_does_not_count_is_told(
+    site: Site,
+) -> None:
+    for action in ("approve", "deny"):
+        path = f"/api/v1/approvals/apr-1/{action}"
+        assert await site.ask(path, "POST", OURS) == (200, {"done": True})
+    told = {"done": False, "told": "It has expired."}
+    assert await site.ask("/api/v1/approvals/apr-2/approve", "POST", OURS) == (404, told)
+    assert site.decided == [("apr-1", True), ("apr-1", False), ("apr-2", True)]
 
 
 async def test_an_unknown_id_is_no_error_of_ours(site: Site) -> None:

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.metrics import Metrics
 
-# The operator's surface, "Metrics", but for `approvals_pending`, which comes with approvals.
+# The operator's surface, "Metrics".
 SURFACE = """
 messages_received_total{connector,outcome} turns_total{outcome} turn_seconds first_signal_seconds
 register_seconds queue_depth queue_oldest_age_seconds processes{state}
@@ -15,7 +15,7 @@ process_starts_total{reason} process_start_seconds model_requests_total{outcome}
 model_tokens_total{kind} model_cost_usd_total budget_refusals_total{scope}
 deliveries_total{connector,outcome} delivery_unclear_total{connector} connector_ready{connector}
 connector_last_proof_age_seconds{connector} restarts_total{service} dead_letters
-event_loop_lag_seconds isolation_level_info{level} build_info
+approvals_pending event_loop_lag_seconds isolation_level_info{level} build_info
 """
 ALLOWED_LABELS = {
     "connector", "outcome", "state", "reason", "kind", "scope", "service", "level", "le",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.approvals import Approvals
 from daemon.clock import ManualClock
 from daemon.ledger import open_ledger
 from daemon.model import TurnState
@@ -29,7 +30,21 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 def gate(stage: Stage) -> StagingGate:
-    return StagingGate(stage.ledger, {"chat": RecordingConnector("chat"), "mail": Mute("mail")})
+    connectors = {"chat": RecordingConnector("chat"), "mail": Mute("mail")}
+    approvals = Approvals(
+        ledger=stage.ledger,
+        clock=stage.clock,
+        connectors=connectors,
+        wake=lambda _conversation: None,
+        wake_delivery=lambda _connector: None,
+        tell=nobody,
+        wait=0.0,
+    )
+    return StagingGate(stage.ledger, connectors, approvals)
+
+
+async def nobody(key: str, text: str, aside: str = "") -> None:
+    return None
 
 
 async def staged(stage: Stage) -> int:
@@ -55,10 +70,21 @@ async def test_the_same_call_twice_is_one_effect(stage: Stage) -> None:
 async def test_outside_of_a_turn_nothing_can_be_done(stage: Stage) -> None:
     turn, opened = await stage.running(), gate(stage)
     assert "right now" in await opened.call("label", {"name": "x"}, "tool-1")
+    assert not (await opened.ask("Bash", {"command": "ls"})).granted
     opened.open(turn, 1)
     opened.close()
     assert "right now" in await opened.call("label", {"name": "x"}, "tool-1")
     assert await staged(stage) == 0
+
+
+async def test_what_cannot_be_put_before_a_person_is_not_done(stage: Stage) -> None:
+    turn, opened = await stage.running(), gate(stage)
+    opened.open(turn, 1)
+    await stage.ledger.end_turn(turn.id, Ending(TurnState.DONE))
+    refused = await opened.ask("Bash", {"command": "ls"})
+    assert not refused.granted
+    assert "LedgerError" not in refused.reason
+    assert (await stage.ledger.counts()).approvals == 0
 
 
 async def test_a_tool_of_another_channel_is_refused(stage: Stage) -> None:

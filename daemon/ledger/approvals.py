@@ -1,0 +1,254 @@
+"""Approvals: calls that wait for a person's word, the word, and the one use that is made of it.
+
+A word that no agent waits for comes back as a message of the conversation, once two things are
+there: the decision, and the end of the turn that asked. Whichever is second registers it, in its
+own transaction; so a death in between neither loses it nor brings it twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
+
+from daemon.errors import LedgerError
+from daemon.ledger import audit, events, intake, outbox, rows
+from daemon.model import (
+    AGENT,
+    Approval,
+    ApprovalId,
+    Audited,
+    JsonObject,
+    Message,
+    NewEffect,
+    Sender,
+    Trust,
+    TurnId,
+    Verdict,
+)
+
+MOST_PENDING = 5  # of one conversation: nobody reads more
+
+
+# --- the agent's side ----------------------------------------------------------------------------
+
+
+def request(
+    connection: sqlite3.Connection, asked: Approval, effects: Iterable[NewEffect], now: float
+) -> Approval | None:
+    """What holds for a call: a grant, which it uses; a denial that its turn knows of; what is
+    pending; else this one from now on. None: too much is pending.
+    """
+    running = connection.execute(
+        "select 1 from turn where id = ? and state = 'running'", (asked.turn,)
+    ).fetchone()
+    if running is None:
+        raise LedgerError(f"{asked.turn} is not running")
+    known = connection.execute(
+        "select * from approval where conversation = ?1 and digest = ?2 and (state = 'approved' "
+        "or state = 'pending' or (state = 'denied' and (turn = ?3 "
+        "or message in (select message from inbox where turn = ?3)))) "
+        "order by state = 'approved' desc, state = 'denied' desc, seq limit 1",
+        (rows.plain(asked.conversation), asked.digest, asked.turn),
+    ).fetchone()
+    if known is None:
+        return _insert(connection, asked, effects, now)
+    if known["state"] == "pending":
+        return _ask_again(connection, known, asked)
+    return take(connection, known["id"], asked.turn, now) or rows.approval(known)
+
+
+def _insert(
+    connection: sqlite3.Connection, asked: Approval, effects: Iterable[NewEffect], now: float
+) -> Approval | None:
+    conversation = rows.plain(asked.conversation)
+    (pending,) = connection.execute(
+        "select count(*) from approval where conversation = ? and state = 'pending'",
+        (conversation,),
+    ).fetchone()
+    if pending >= MOST_PENDING:
+        return None
+    connection.execute(
+        "insert into approval (id, conversation, connector, turn, tool, digest, input, requesters, "
+        "state, asked_at) values (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+        (
+            asked.id,
+            conversation,
+            asked.connector,
+            asked.turn,
+            rows.plain(asked.tool),
+            asked.digest,
+            asked.input,
+            _people(asked.requesters),
+            now,
+        ),
+    )
+    outbox.insert(connection, effects, turn=asked.turn, state="pending", now=now)
+    _note(connection, asked, "approval asked", now)
+    _audit(connection, asked, "approval.asked", AGENT, now)
+    return asked
+
+
+def _ask_again(connection: sqlite3.Connection, known: sqlite3.Row, asked: Approval) -> Approval:
+    """The same call, of a later attempt or a later turn: one approval is for both."""
+    requesters = rows.approval(known).requesters | asked.requesters
+    connection.execute(
+        "update approval set turn = ?, requesters = ? where id = ?",
+        (asked.turn, _people(requesters), known["id"]),
+    )
+    return replace(rows.approval(known), turn=asked.turn, requesters=requesters)
+
+
+def take(
+    connection: sqlite3.Connection, id_: ApprovalId, turn: TurnId, now: float
+) -> Approval | None:
+    row = connection.execute(
+        "update approval set state = iif(state = 'approved', 'used', state), taken_at = ?, "
+        "turn = ? where id = ? and (state = 'approved' or state = 'denied') and taken_at is null "
+        "returning *",
+        (now, turn, id_),
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "select * from approval where id = ? and state = 'pending'", (id_,)
+        ).fetchone()
+        return rows.approval(row) if row is not None else None
+    taken = rows.approval(row)
+    if row["state"] == "used":
+        _note(connection, taken, "approval used", now)
+        _audit(connection, taken, "approval.used", AGENT, now)
+    return taken
+
+
+# --- the person's side ---------------------------------------------------------------------------
+
+
+def decide(
+    connection: sqlite3.Connection,
+    id_: ApprovalId,
+    verdict: Verdict,
+    effects: Iterable[NewEffect],
+    now: float,
+) -> Approval | None:
+    state = "approved" if verdict.approved else "denied"
+    row = connection.execute(
+        "update approval set state = ?, decided_at = ?, decider = ?, decider_name = ?, words = ? "
+        "where id = ? and state = 'pending' returning *",
+        (
+            state,
+            now,
+            rows.plain(verdict.by.id),
+            rows.plain(verdict.by.name),
+            rows.plain(verdict.words),
+            id_,
+        ),
+    ).fetchone()
+    if row is None:
+        return None
+    decided = rows.approval(row)
+    outbox.insert(connection, effects, state="pending", now=now)
+    _note(connection, decided, state, now)
+    _audit(connection, decided, f"approval.{state}", verdict.by.id, now)
+    _hand_over(connection, decided.turn, now)
+    return decided
+
+
+def turn_ended(connection: sqlite3.Connection, turn: str, now: float, *, stopped: bool) -> None:
+    """What was decided and that turn did not take comes back. A person who stops a turn calls off
+    what it asked for.
+    """
+    if not stopped:
+        _hand_over(connection, turn, now)
+        return
+    called_off = connection.execute(
+        "update approval set state = 'expired' where turn = ? "
+        "and (state = 'pending' or state = 'approved') returning *",
+        (turn,),
+    ).fetchall()
+    for row in called_off:
+        _note(connection, rows.approval(row), "approval expired", now)
+
+
+def _hand_over(connection: sqlite3.Connection, turn: str, now: float) -> None:
+    found = connection.execute(
+        "select * from approval where turn = ?1 and (state = 'approved' or state = 'denied') "
+        "and taken_at is null and message is null and not exists (select 1 from turn "
+        "where id = ?1 and (state = 'queued' or state = 'running')) order by seq",
+        (turn,),
+    ).fetchall()
+    for row in found:
+        message = _as_message(connection, row, now)
+        if message is not None:
+            registered = intake.register(connection, message, None, now)
+            connection.execute(
+                "update approval set message = ? where id = ?", (registered.message, row["id"])
+            )
+
+
+def _as_message(connection: sqlite3.Connection, row: sqlite3.Row, now: float) -> Message | None:
+    """The word as a message of whoever gave it, where the conversation's last one was written; None
+    where there is none any more.
+    """
+    last = connection.execute(
+        f"select {rows.MESSAGE_COLUMNS} from inbox "
+        "where conversation = ? and (state = 'claimed' or state = 'waiting') "
+        "order by turn is ? desc, id desc limit 1",
+        (row["conversation"], row["turn"]),
+    ).fetchone()
+    if last is None:
+        return None
+    return replace(
+        rows.stored_message(last).message,
+        outside_id=f"approval:{row['id']}",
+        alternate_id=None,
+        sender=Sender(row["decider"], row["decider_name"], Trust.OPERATOR),
+        text=row["words"],
+        sent_at=now,
+        addressed=True,
+        attachments=(),
+        names=(),
+        raw=None,
+    )
+
+
+# --- looking, and what goes ----------------------------------------------------------------------
+
+
+def find(connection: sqlite3.Connection, id_: ApprovalId) -> Approval | None:
+    row = connection.execute("select * from approval where id = ?", (id_,)).fetchone()
+    return rows.approval(row) if row is not None else None
+
+
+def pending(connection: sqlite3.Connection) -> tuple[JsonObject, ...]:
+    """With their inputs, which an agent wrote: for whoever can read the data directory."""
+    found = connection.execute(
+        "select id, conversation, connector, turn, tool, input, requesters, asked_at "
+        "from approval where state = 'pending' order by seq"
+    )
+    return tuple({**dict(row), "requesters": rows.people(row)} for row in found)
+
+
+def expire(connection: sqlite3.Connection, before: float) -> None:
+    """What was asked so long ago: its agent's memory goes, too."""
+    connection.execute(
+        "update approval set state = 'expired' "
+        "where (state = 'pending' or state = 'approved') and asked_at < ?",
+        (before,),
+    )
+
+
+def _note(connection: sqlite3.Connection, approval: Approval, what: str, now: float) -> None:
+    detail = f"{approval.tool}, {approval.id}"
+    events.note(connection, now, approval.conversation, approval.turn, what, detail)
+
+
+def _audit(
+    connection: sqlite3.Connection, approval: Approval, what: str, by: str, now: float
+) -> None:
+    facts = {"approval": approval.id, "turn": approval.turn, "tool": approval.tool}
+    told = Audited(what, by, approval.conversation, facts, (approval.input,))
+    audit.append(connection, now, told)
+
+
+def _people(requesters: Iterable[str]) -> str:
+    return rows.to_json([rows.plain(person) for person in sorted(requesters)])
