@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 
 from daemon import approvals, logs
+from daemon.agents import cli_path
 from daemon.anchoring import Anchoring
 from daemon.approvals import SHELL, Approvals, Ruling
 from daemon.checks import connector_health, daemon_health, pool_health
@@ -276,18 +277,23 @@ class Daemon:
     async def _open_agents(self) -> Agents:
         """Import the SDK off the loop and prove the walls meanwhile. Raises WallError."""
         importing = asyncio.to_thread(importlib.import_module, "daemon.office")
-        proving = choose_level(self.config.isolation.level, self._data_dir / "conversations")
+        proving = choose_level(
+            self.config.isolation.level, self._data_dir / "conversations", cli=cli_path()
+        )
         try:
-            office, (level, proof) = await asyncio.gather(importing, proving)
+            office, choice = await asyncio.gather(importing, proving)
         finally:
             # A collection that walks all that the modules hold stops the loop for 0.1 s (measured).
             gc.freeze()
             gc.enable()
-        self.level = level.name
-        self.metrics.isolation_level.info({"level": level.name})
-        log.info("walls.proven", level=level.name, proof=proof.sentence() if proof else "none")
+        self.level = choice.level.name
+        self.metrics.isolation_level.info({"level": self.level})
+        for why in choice.passed_over:
+            log.info("walls.passed_over", why=why)
+        proof = choice.proof.sentence() if choice.proof else "none"
+        log.info("walls.proven", level=self.level, proof=proof)
         opened: Agents = office.open_agents(
-            self.config, level, self.gateway.port, all_tools(self.connectors)
+            self.config, choice.level, self.gateway.port, all_tools(self.connectors)
         )
         return opened
 

@@ -53,6 +53,7 @@ def run(config: ConfigFile = None) -> None:
     from daemon import app as application
     from daemon import logs
 
+    os.umask(0o077)  # what the daemon writes is its own
     checked = configuration.read(config)
     redactor = logs.set_up(checked.daemon.log_level, checked.daemon.log_format)
     redactor.learn(configuration.load_secrets(checked))

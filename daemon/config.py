@@ -139,13 +139,13 @@ class PoolTable(_Table):
 
 
 class IsolationTable(_Table):
-    level: Literal["auto", "landlock", "none"] = "auto"
+    level: Literal["auto", "landlock", "uid", "none"] = "auto"
 
     @field_validator("level", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        if value in {"uid", "bwrap", "gvisor", "container"}:
-            raise ValueError(f"{value!r} comes with a later version; use auto or landlock")
+        if value in {"bwrap", "gvisor", "container"}:
+            raise ValueError(f"{value!r} comes with a later version; use auto, landlock or uid")
         return value
 
 

@@ -276,10 +276,14 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRef:
-    """A process that cannot be mistaken for another: pid and start time (field 22 of its stat)."""
+    """A process that cannot be mistaken for another: pid and start time (field 22 of its stat).
+
+    `user` is the number of a user under which nothing else runs; 0: it has none of its own.
+    """
 
     pid: int
     start_time: int
+    user: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,10 +179,10 @@ class ScriptedStage:
 # --- the real side -------------------------------------------------------------------------------
 
 
-def strongest_level() -> Level:
+def strongest_level(data_dir: Path) -> Level:
     """The walls that this machine has, so that the CLI is tested within them."""
     try:
-        return available_level("auto")
+        return available_level("auto", data_dir / "conversations")
     except WallError:
         return LEVELS["none"]
 
@@ -208,7 +208,7 @@ class RealStage:
             model="claude-sonnet-5",
             system_prompt="You are a helpful colleague. Be brief, exact and friendly.",
             max_turns=40,
-            level=strongest_level(),
+            level=strongest_level(data_dir),
             gateway_port=int(model.url.rpartition(":")[2]),
             data_dir=data_dir,
             model_retries=1,

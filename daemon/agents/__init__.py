@@ -7,6 +7,14 @@ import re
 from pathlib import Path
 
 
+def cli_path() -> Path | None:
+    """The CLI in the SDK's wheel, without importing the SDK (half a second); None: no SDK here."""
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "_bundled" / "claude"
+
+
 def cli_version() -> str:
     """The version of the CLI in the SDK's wheel, without importing the SDK (half a second)."""
     spec = importlib.util.find_spec("claude_agent_sdk")

@@ -16,8 +16,8 @@ from daemon.agents.live import ClaudeAgent, describe, finish
 from daemon.agents.options import AgentSettings, agent_environment, client_options
 from daemon.agents.transcript import TranscriptFile
 from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
-from daemon.errors import StartFailed
-from daemon.isolation import processes
+from daemon.errors import StartFailed, WallError
+from daemon.isolation import processes, users
 from daemon.isolation.plan import Plan, write_launcher
 from daemon.model import ProcessRef, Profile, Workspace
 from daemon.ports import PromptFate, ToolGate, ToolSpec
@@ -52,6 +52,10 @@ class ClaudeAgents:
         self._processes = data_dir / "processes"
         for directory in (self._conversations, self._processes):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._users: users.Users | None = None
+        if settings.level.own_users:
+            users.let_pass(data_dir, self._conversations)
+            self._users = users.Users(w.root for w in workspaces_in(self._conversations))
         self._live: dict[str, ClaudeAgent] = {}
         self._on_disk: dict[str, int] = {}  # inodes of transcripts whose directories are synced
 
@@ -69,6 +73,7 @@ class ClaudeAgents:
             raise StartFailed(f"{workspace.id} has a process already")
         # Two processes on one session both succeed, and fork its transcript (measured).
         await self._end_recorded(workspace)
+        user = await self._settle(workspace)
         resume, stderr = self.has_transcript(workspace), StderrLog(workspace.id)
         if not resume:
             self._transcript(workspace).set_aside()  # an empty file, or something else in its place
@@ -77,7 +82,7 @@ class ClaudeAgents:
                 self._settings,
                 workspace,
                 profile,
-                launcher=self._write_launcher(workspace, token),
+                launcher=self._write_launcher(workspace, token, user),
                 resume=resume,
                 specs=self._tools,
                 gate=gate,
@@ -136,13 +141,33 @@ class ClaudeAgents:
         if workspace.root.parent != self._conversations or workspace.root.name in {".", ".."}:
             raise ValueError(f"{workspace.id} does not lie among the conversations")
         remove_tree(workspace.root)
+        if self._users is not None:
+            self._users.forget(workspace.root)
 
     def on_disk(self) -> Mapping[Workspace, float]:
         return workspaces_in(self._conversations)
 
     # --- starting -------------------------------------------------------------------------------
 
-    def _write_launcher(self, workspace: Workspace, token: str) -> Path:
+    async def _settle(self, workspace: Workspace) -> int | None:
+        """See that all in a workspace is whose process will run in it; returns its user, where it
+        has one. Raises StartFailed.
+        """
+        root = workspace.root
+        try:
+            if self._users is None:
+                await asyncio.to_thread(users.take_back, root)
+                return None
+            user, new = self._users.assign(root)
+            if new:
+                await asyncio.to_thread(users.hand_over, root, user)
+        except (OSError, WallError) as error:
+            if self._users is not None:
+                self._users.forget(root)
+            raise StartFailed(f"{workspace.id} cannot be handed over: {error}") from error
+        return user
+
+    def _write_launcher(self, workspace: Workspace, token: str, user: int | None) -> Path:
         plan = Plan.for_conversation(
             level=self._settings.level,
             command=self._cli,
@@ -150,6 +175,7 @@ class ClaudeAgents:
             gateway_port=self._settings.gateway_port,
             pid_file=self._pid_file(workspace),
             env=agent_environment(self._settings, token),
+            user=user,
         )
         return write_launcher(plan, self._processes / workspace.id)
 

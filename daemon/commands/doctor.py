@@ -113,16 +113,18 @@ def _data_dir(data_dir: Path) -> Finding:
 
 
 async def _walls(config: Config) -> tuple[Finding, ...]:
+    from daemon.agents import cli_path
     from daemon.isolation.proof import choose_level
 
     try:
         scratch = config.daemon.data_dir.resolve() / "conversations"
-        level, proof = await choose_level(config.isolation.level, scratch)
+        choice = await choose_level(config.isolation.level, scratch, cli=cli_path())
     except WallError as error:
         return (Finding("isolation", FAIL, str(error), "a Linux kernel with Landlock, 6.12 up"),)
-    if proof is None:
+    if choice.proof is None:
         return (Finding("isolation", WARN, "none: agents are not walled in", "use auto"),)
-    return (Finding("isolation", OK, proof.sentence() + f", level {level.name}"),)
+    stronger = "".join(f"; not {why}" for why in choice.passed_over)
+    return (Finding("isolation", OK, choice.proof.sentence() + stronger),)
 
 
 async def _model(config: Config, *, live: bool) -> tuple[Finding, ...]:

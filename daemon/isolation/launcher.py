@@ -37,10 +37,14 @@ def main(arguments: list[str]) -> None:
     plan = read_plan(arguments[0])
     lead_a_session()
     follow_parent(int(one(plan, "parent")))
-    record_pid(one(plan, "pid_file"))
+    record_pid(one(plan, "pid_file"), *plan.get("user", ()))
     for limit in plan.get("limit", ()):
         lower_limit(limit)
     if "drop_privileges" in plan:
+        drop_bounding_set()  # takes a capability that a change of users takes away
+        if "user" in plan:
+            become(int(one(plan, "user")), int(one(plan, "group")))
+            follow_parent(int(one(plan, "parent")))  # which that change forgot
         drop_capabilities()
         prctl(PR_SET_NO_NEW_PRIVS, 1)  # Landlock and seccomp both demand it
     restore_defaults()
@@ -107,12 +111,12 @@ def start_time() -> str:
         return file.read().rpartition(")")[2].split()[19]
 
 
-def record_pid(path: str) -> None:
+def record_pid(path: str, user: str = "0") -> None:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
         boot = file.read().strip()
     fresh = f"{path}.new"
     with open(fresh, "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write(f"{os.getpid()} {start_time()} {boot}\n")
+        file.write(f"{os.getpid()} {start_time()} {boot} {user}\n")
     os.rename(fresh, path)  # noqa: PTH104  # a reader sees all of it or none
 
 
@@ -126,9 +130,9 @@ def lower_limit(limit: str) -> None:
     resource.setrlimit(number, (wanted, wanted))
 
 
-def drop_capabilities() -> None:
-    """All sets to nothing. Without CAP_SETPCAP the bounding set stays; no_new_privs then keeps
-    root from gaining its permitted set back at execve (security/commoncap.c).
+def drop_bounding_set() -> None:
+    """Without CAP_SETPCAP it stays; no_new_privs then keeps root from gaining its permitted set
+    back at execve (security/commoncap.c).
     """
     for capability in range(64):
         present = LIBC.prctl(PR_CAPBSET_READ, capability, 0, 0, 0)
@@ -136,6 +140,17 @@ def drop_capabilities() -> None:
             break
         if present:
             LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def become(user: int, group: int) -> None:
+    """Groups first: without the user's rights they could not be changed any more."""
+    os.setgroups([group])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
+def drop_capabilities() -> None:
+    """All sets to nothing."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
     if LIBC.capset(header, bytes(24)):

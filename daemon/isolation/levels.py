@@ -1,7 +1,7 @@
 """The levels of isolation, and what this machine must have for each.
 
-A level is one row: a later one (a uid of one's own, bubblewrap) adds its row, its needs and its
-walls. Whether a level really holds here is not asked of a version number: `proof.py` tries it.
+A level is one row: a later one (bubblewrap) adds its row, its needs and its walls. Whether a level
+really holds here is not asked of a version number: `proof.py` tries it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from daemon.errors import WallError
-from daemon.isolation import landlock
+from daemon.isolation import landlock, users
 from daemon.isolation.seccomp import AUDIT_ARCH
 from daemon.isolation.walls import Grants, Pairs, landlock_walls, no_walls
 
@@ -21,18 +22,20 @@ from daemon.isolation.walls import Grants, Pairs, landlock_walls, no_walls
 class Level:
     """One way to isolate. `strength` orders `auto`; 0 is never chosen by it.
 
-    `missing` says in a sentence what this machine lacks, "" when nothing. `gaps` are the ways out
-    that the level is known to leave open, for `doctor` and the documentation.
+    `missing` says in a sentence what this machine lacks for workspaces in the folder that it is
+    given, "" when nothing. With `own_users` each conversation has a user of its own. `gaps` are the
+    ways out that the level is known to leave open, for `doctor` and the documentation.
     """
 
     name: str
     strength: int
     walls: Callable[[Grants], Pairs]
-    missing: Callable[[], str]
+    missing: Callable[[Path], str]
+    own_users: bool = False
     gaps: tuple[str, ...] = ()
 
 
-def _landlock_misses() -> str:
+def _landlock_misses(_workspaces: Path) -> str:
     if sys.platform != "linux" or platform.machine() not in AUDIT_ARCH:
         return f"it needs Linux on x86_64 or aarch64; this is {sys.platform} {platform.machine()}"
     abi = landlock.landlock_abi()
@@ -44,10 +47,14 @@ def _landlock_misses() -> str:
     return ""
 
 
+def _users_miss(workspaces: Path) -> str:
+    return _landlock_misses(workspaces) or users.missing(workspaces)
+
+
 LEVELS: Mapping[str, Level] = {
     level.name: level
     for level in (
-        Level("none", 0, no_walls, lambda: "", gaps=("everything",)),
+        Level("none", 0, no_walls, lambda _: "", gaps=("everything",)),
         Level(
             "landlock",
             10,
@@ -60,8 +67,28 @@ LEVELS: Mapping[str, Level] = {
                 "one shared kernel",
             ),
         ),
+        Level(
+            "uid",
+            20,
+            landlock_walls,
+            _users_miss,
+            own_users=True,
+            gaps=(
+                "TCP to the gateway's port number on any host, as Landlock has no addresses",
+                "memory (the pool recycles large trees) and disk space",
+                "one shared kernel",
+            ),
+        ),
     )
 }
+
+
+def lacks(level: Level, workspaces: Path, cli: Path | None) -> str:
+    """What this machine lacks for a level, with the CLI that is to be run there; "" nothing."""
+    missing = level.missing(workspaces)
+    if not missing and level.own_users and cli is not None and not users.reachable(cli):
+        return f"other users cannot run {cli}, as they must: set up where they can pass"
+    return missing
 
 
 def candidates(requested: str, levels: Mapping[str, Level] = LEVELS) -> tuple[Level, ...]:
@@ -77,14 +104,14 @@ def candidates(requested: str, levels: Mapping[str, Level] = LEVELS) -> tuple[Le
     return (levels[requested],)
 
 
-def available_level(requested: str) -> Level:
+def available_level(requested: str, workspaces: Path) -> Level:
     """The strongest candidate that this machine has what it takes for; not proven yet.
 
     Raises WallError with a sentence for the operator. `auto` never falls to `none`.
     """
     reasons = []
     for level in candidates(requested):
-        missing = level.missing()
+        missing = level.missing(workspaces)
         if not missing:
             return level
         reasons.append(f"{level.name}: {missing}")

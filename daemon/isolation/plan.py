@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.isolation import users
 from daemon.isolation.levels import Level
 from daemon.isolation.walls import Grants
 
@@ -30,7 +31,7 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "NOFILE": 4096,
     "FSIZE": 2 << 30,  # bytes of one file
 }
-"""resource.RLIMIT_* by name. NPROC counts by uid, so it waits for a uid of one's own."""
+"""resource.RLIMIT_* by name. NPROC counts by user: it is added where a conversation has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Plan:
     pid_file: Path
     limits: Mapping[str, int]
     parent: int
+    user: int | None = None
+    """Whom the process runs as; None: as the daemon."""
 
     @classmethod
     def for_conversation(
@@ -59,6 +62,7 @@ class Plan:
         pid_file: Path,
         env: Mapping[str, str],
         limits: Mapping[str, int] = DEFAULT_LIMITS,
+        user: int | None = None,
     ) -> Plan:
         """The plan over a conversation's `root`, with `work`, `config`, `home` and `tmp` in it.
 
@@ -74,8 +78,9 @@ class Plan:
             ),
             env={**_base_environment(work, config, home, tmp, gateway_port), **env},
             pid_file=pid_file,
-            limits=limits,
+            limits=limits if user is None else {**limits, "NPROC": users.PROCESSES},
             parent=os.getpid(),
+            user=user,
         )
 
     def encode(self) -> bytes:
@@ -86,6 +91,8 @@ class Plan:
             ("pid_file", str(self.pid_file)),
             ("parent", str(self.parent)),
         ]
+        if self.user is not None:
+            pairs += [("user", str(self.user)), ("group", str(users.PASSAGE))]
         pairs += (("limit", f"{name} {value}") for name, value in self.limits.items())
         pairs += (("keep", name) for name in SDK_VARIABLES)
         pairs += (("env", f"{name}={value}") for name, value in self.env.items())

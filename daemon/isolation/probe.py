@@ -40,7 +40,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 
 
 def main(config: dict[str, Any]) -> None:
-    found = facts()  # first: what a try leaves open is not what the launcher left open
+    found = facts(config)  # first: what a try leaves open is not what the launcher left open
     tries = {**own_directory(config), **files(config), **processes(config), **network(config)}
     tries |= kernel()
     results = {name: attempt(action) for name, action in tries.items()}
@@ -65,6 +65,7 @@ def own_directory(config: dict[str, Any]) -> dict[str, Try]:
         "write and read the own workspace": lambda: read_back(work / "note"),
         "connect to the granted port": lambda: connect(config["granted_port"]),
         "run a program": lambda: run("/bin/sh", "-c", "exit 0"),
+        "open the CLI": lambda: os.close(os.open(config["cli"], os.O_RDONLY)),
     }
 
 
@@ -140,7 +141,7 @@ def kernel() -> dict[str, Try]:
     }
 
 
-def facts() -> dict[str, Any]:
+def facts(config: dict[str, Any]) -> dict[str, Any]:
     death_signal = ctypes.c_int()
     LIBC.prctl(PR_GET_PDEATHSIG, ctypes.byref(death_signal), 0, 0, 0)
     return {
@@ -151,6 +152,10 @@ def facts() -> dict[str, Any]:
         "seccomp": LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0),
         "death_signal": death_signal.value,
         "leads_its_session": os.getsid(0) == os.getpid() == os.getpgrp(),
+        "users": [*os.getresuid(), *os.getresgid()],
+        "groups": os.getgroups(),
+        "others": attempt(Path(config["other"], "work", "secret").stat),
+        "process_limit": resource.getrlimit(resource.RLIMIT_NPROC)[1],
         "core_limit": resource.getrlimit(resource.RLIMIT_CORE)[1],
         "umask": os.umask(0o077),
         "directory": os.getcwd(),  # noqa: PTH109

@@ -42,11 +42,11 @@ class _Stat:
 
 def read_pid_file(path: Path) -> ProcessRef | None:
     """The process that a launcher recorded; None without one, or when it is from an earlier boot
-    of the machine. Says nothing of whether it lives.
+    of the machine. Says nothing of whether it lives. Files of an earlier version name no user.
     """
     try:
-        pid, start_time, boot = path.read_text(encoding="ascii").split()
-        ref = ProcessRef(int(pid), int(start_time))
+        pid, start_time, boot, *user = path.read_text(encoding="ascii").split()
+        ref = ProcessRef(int(pid), int(start_time), int(user[0]) if user else 0)
     except (OSError, ValueError):
         return None
     return ref if boot == _boot() else None
@@ -59,11 +59,12 @@ def alive(ref: ProcessRef) -> bool:
 
 
 def members(ref: ProcessRef) -> tuple[ProcessRef, ...]:
-    """Everything alive that came of a process: itself, its session, its descendants, and what
-    carries its mark (POSTROOM_PROCESS) in its first environment. Blocking, some milliseconds.
+    """Everything alive that came of a process: itself, its session, its descendants, what carries
+    its mark (POSTROOM_PROCESS) in its first environment, and all of its own user, where it has one.
+    Blocking, some milliseconds.
 
     The launcher makes the CLI the reaper of its orphans, so that while it lives a descendant stays
-    one whatever it does; after its death session and mark find the rest.
+    one whatever it does; after its death session, mark and user find the rest.
     """
     return _members(ref, _snapshot())
 
@@ -144,7 +145,9 @@ def _members(ref: ProcessRef, stats: Mapping[int, _Stat]) -> tuple[ProcessRef, .
     for stat in stats.values():
         in_session = ref.pid in {stat.session, stat.group} and not pid_is_anothers
         # Nothing of it can be older than itself.
-        if stat.start_time >= ref.start_time and (in_session or _marked(stat, mark)):
+        if stat.start_time >= ref.start_time and (
+            in_session or _runs_as(stat, ref.user) or _marked(stat, mark)
+        ):
             roots.add(stat.ref)
     return tuple({*roots, *_descendants(roots, stats)})
 
@@ -202,6 +205,19 @@ def _marked(stat: _Stat, mark: bytes) -> bool:
         return mark in Path(f"/proc/{stat.pid}/environ").read_bytes().split(b"\0")
     except OSError:  # gone, or another user's
         return False
+
+
+def _runs_as(stat: _Stat, user: int) -> bool:
+    """By the real user in proc_pid_status(5): a process that hides itself (PR_SET_DUMPABLE) has a
+    /proc/PID of root's.
+    """
+    if not user:
+        return False
+    try:
+        status = Path(f"/proc/{stat.pid}/status").read_bytes()
+    except OSError:  # gone
+        return False
+    return f"\nUid:\t{user}\t".encode() in status
 
 
 def _tell(targets: Iterable[ProcessRef], number: signal.Signals) -> None:

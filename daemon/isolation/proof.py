@@ -17,15 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import WallError
-from daemon.isolation.levels import LEVELS, Level, candidates
+from daemon.isolation import users
+from daemon.isolation.levels import LEVELS, Level, candidates, lacks
 from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
 from daemon.isolation.scene import Scene, scene
 
 PROBE = Path(__file__).with_name("probe.py")
+OWN_PYTHON = Path(sys.executable).resolve()
 DEADLINE_SECONDS = 15.0
 
 MUST_WORK = frozenset(
-    {"write and read the own workspace", "connect to the granted port", "run a program"}
+    {
+        "write and read the own workspace",
+        "connect to the granted port",
+        "run a program",
+        "open the CLI",
+    }
 )
 REFUSALS = frozenset({"EACCES", "EPERM", "EXDEV", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT"})
 """What the walls answer, or a kernel without that way. Any other error proves nothing: what the
@@ -75,64 +82,102 @@ class Proof:
         return f"{self.level}: {shown or 'nothing was tried'}{more}"
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The level to run at. `proof` is None at `none`; `passed_over` says of each stronger level why
+    it is not the one.
+    """
+
+    level: Level
+    proof: Proof | None
+    passed_over: tuple[str, ...] = ()
+
+
 async def choose_level(
-    requested: str, scratch: Path, levels: Mapping[str, Level] = LEVELS
-) -> tuple[Level, Proof | None]:
+    requested: str,
+    scratch: Path,
+    levels: Mapping[str, Level] = LEVELS,
+    *,
+    cli: Path | None = None,
+) -> Choice:
     """The level to run at: for `auto` the strongest that passes its proof, never `none`.
 
-    `scratch` is a directory on the volume of the real workspaces; nothing is left in it. The proof
-    is None at `none`. Raises WallError (exit 78) with a sentence for the operator.
+    `scratch` is the folder of the real workspaces; nothing is left in it. `cli` is what will be run
+    and must be there at that level. Raises WallError (exit 78) with a sentence for the operator.
     """
-    reasons = []
+    reasons: list[str] = []
     for level in candidates(requested, levels):
         if not level.strength:
-            return level, None
-        missing = level.missing()
-        proof = None if missing else await prove(level, scratch)
+            return Choice(level, None)
+        missing = lacks(level, scratch, cli)
+        proof = None if missing else await prove(level, scratch, cli)
         if proof and proof.holds:
-            return level, proof
+            return Choice(level, proof, tuple(reasons))
         reasons.append(proof.sentence() if proof else f"{level.name}: {missing}")
     raise WallError(f"isolation.level = {requested!r}: no wall holds here ({'; '.join(reasons)})")
 
 
-async def prove(level: Level, scratch: Path) -> Proof:
+async def prove(level: Level, scratch: Path, cli: Path | None = None) -> Proof:
     """Try every way out at a level. A probe that does not run to its end proves nothing."""
     start = time.monotonic()
-    with scene(scratch) as here:
-        plan = _plan(level, here)
-        output, complaint = await _run(plan, here)
-        try:
-            found = json.loads(output)
-        except ValueError:
-            check = Check("the probe runs", "to its end", complaint[-300:] or "it ended early")
-            return Proof(level.name, (check,), time.monotonic() - start)
-        checks = (*_judge(found["tries"]), *_compare(found["facts"], plan, level))
+    try:
+        with scene(scratch, PROBE, own_users=level.own_users) as here:
+            plan = _plan(level, here, cli)
+            output, complaint = await _run(plan, here, cli)
+    except OSError as error:  # a file system without owners, a full disk
+        return _unproven(level, start, str(error))
+    try:
+        found = json.loads(output)
+    except ValueError:
+        return _unproven(level, start, complaint[-300:] or "it ended early")
+    checks = (*_judge(found["tries"]), *_compare(found["facts"], plan, level))
     return Proof(level.name, checks, time.monotonic() - start)
 
 
-def _plan(level: Level, here: Scene) -> Plan:
-    """The plan of a real conversation, with an interpreter to read where the CLI would be."""
+def _unproven(level: Level, start: float, why: str) -> Proof:
+    check = Check("the probe runs", "to its end", why)
+    return Proof(level.name, (check,), time.monotonic() - start)
+
+
+def _plan(level: Level, here: Scene, cli: Path | None) -> Plan:
+    """The plan of a real conversation, with an interpreter to run where the CLI would be."""
+    python = _python(level)
     plan = Plan.for_conversation(
         level=level,
-        command=Path(sys.executable).resolve(),
+        command=python,
         root=here.own,
         gateway_port=here.granted_port,
         pid_file=here.run / "probe.pid",
         env={"ANTHROPIC_API_KEY": "a-capability-of-the-proof"},
+        user=here.user,
     )
-    interpreter = (Path(sys.base_prefix), Path(sys.base_exec_prefix), PROBE)
-    grants = replace(plan.grants, read_only=(*plan.grants.read_only, *interpreter))
-    return replace(plan, grants=grants)
+    ours = python == OWN_PYTHON
+    libraries = (Path(sys.base_prefix), Path(sys.base_exec_prefix)) if ours else ()
+    more = (here.probe, *libraries, *([cli] if cli else []))
+    return replace(plan, grants=replace(plan.grants, read_only=(*plan.grants.read_only, *more)))
 
 
-async def _run(plan: Plan, here: Scene) -> tuple[str, str]:
+def _python(level: Level) -> Path:
+    """Ours, or the system's where other users cannot run ours: its libraries are granted to all."""
+    choice = (OWN_PYTHON, Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
+    if not level.own_users:
+        return OWN_PYTHON
+    return next((path for path in choice if users.reachable(path.resolve())), OWN_PYTHON)
+
+
+async def _run(plan: Plan, here: Scene, cli: Path | None) -> tuple[str, str]:
     """The probe's output, and what it or the launcher complained of."""
     executable = write_launcher(plan, here.run)
-    targets = {**here.targets, "work": str(plan.workdir), "granted_port": here.granted_port}
+    targets = {
+        **here.targets,
+        "work": str(plan.workdir),
+        "granted_port": here.granted_port,
+        "cli": str(cli or plan.command),
+    }
     ours = os.open(str(here.targets["ledger"]), os.O_RDONLY)  # must be closed on its way in
     try:
         process = await asyncio.create_subprocess_exec(
-            *(str(executable), "-I", "-S", str(PROBE), json.dumps(targets)),
+            *(str(executable), "-I", "-S", str(here.probe), json.dumps(targets)),
             cwd=plan.workdir,
             env={"POSTROOM_SECRET": "must not arrive", "LD_LIBRARY_PATH": "", "PATH": "/nowhere"},
             stdin=asyncio.subprocess.DEVNULL,
@@ -178,5 +223,9 @@ def _compare(facts: Mapping[str, Any], plan: Plan, level: Level) -> Iterator[Che
     }
     if level.strength:
         expected |= {"capabilities": 0, "no_new_privs": 1, "seccomp": 2}
+    if plan.user is not None:
+        user = plan.user
+        expected |= {"users": [user] * 6, "groups": [users.PASSAGE], "others": "EACCES"}
+        expected["process_limit"] = users.PROCESSES
     for name, value in expected.items():
         yield Check(name, str(value), str(facts[name]))

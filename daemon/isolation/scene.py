@@ -17,24 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.isolation import users
+
 OLD_SCENE_SECONDS = 600.0
 TCP_FASTOPEN = 23  # linux/tcp.h
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Two conversations, a daemon's files and sockets. `targets` is what the probe is told."""
+    """Two conversations, a daemon's files and sockets. `targets` is what the probe is told; `user`
+    whose the own conversation is, None: the daemon's.
+    """
 
     own: Path
     run: Path
+    probe: Path
     granted_port: int
     targets: Mapping[str, Any]
+    user: int | None
 
 
 @contextlib.contextmanager
-def scene(scratch: Path) -> Iterator[Scene]:
-    """A scene in a new directory below `scratch`; nothing of it is left behind."""
-    scratch.mkdir(parents=True, exist_ok=True)
+def scene(scratch: Path, probe: Path, *, own_users: bool = False) -> Iterator[Scene]:
+    """A scene in a new directory below `scratch`, with a copy of the probe where all its users can
+    read it; nothing of it is left behind.
+    """
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_old_scenes(scratch)
     top = Path(tempfile.mkdtemp(prefix="proof-", dir=scratch))
     # Unix paths are at most 107 bytes: these lie in a short place, as granted as any other.
@@ -48,6 +56,14 @@ def scene(scratch: Path) -> Iterator[Scene]:
         for name in ("work/secret", "work/doomed", "work/movable", "config/transcript"):
             (other / name).write_text("another conversation's")
         (top / "ledger").write_text("the daemon's")
+        copy = top / "probe.py"
+        copy.write_bytes(probe.read_bytes())
+        copy.chmod(0o644)
+        if own_users:
+            users.let_pass(scratch.parent, scratch, top)
+            for conversation, user in zip((own, other), users.PROOF_NUMBERS, strict=True):
+                conversation.chmod(0o700)
+                users.hand_over(conversation, user)
         with contextlib.ExitStack() as sockets:
             targets = {
                 "other": str(other),
@@ -58,7 +74,14 @@ def scene(scratch: Path) -> Iterator[Scene]:
                 **open_sockets(sockets, short),
             }
             granted = sockets.enter_context(_tcp_listener())
-            yield Scene(own, top / "run", granted.getsockname()[1], targets)
+            yield Scene(
+                own,
+                top / "run",
+                copy,
+                granted.getsockname()[1],
+                targets,
+                users.PROOF_NUMBERS[0] if own_users else None,
+            )
     finally:
         shared.unlink(missing_ok=True)
         shutil.rmtree(short, ignore_errors=True)

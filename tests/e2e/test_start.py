@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from daemon.demo.slack import StandInSlack
+from daemon.isolation import users
 from tests.e2e.conftest import MODEL_KEY, NewDaemon
 from tests.e2e.looking import agents_of, files_below
+from tests.integration.isolation_help import passable_place
 
 pytestmark = pytest.mark.e2e
 
@@ -29,6 +32,36 @@ async def test_a_second_daemon_on_the_same_data_is_refused(
         assert "Traceback" not in out + error
         said = slack.mention(BEA, "C0001", "[[say:still here]]")
         await slack.wait_for_answer(said)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    yield from passable_place()
+
+
+async def test_each_conversation_has_a_user_where_the_daemon_may_change_users(
+    new_daemon: NewDaemon, slack: StandInSlack, place: Path
+) -> None:
+    daemon = new_daemon(daemon={"data_dir": str(place / "data")})
+    daemon.data = place / "data"
+    asks = f"[[tool:Bash {json.dumps({'command': 'id -u'})}]]"
+    async with daemon:
+        assert (await daemon.get("/readyz"))[1]["isolation"] == "uid"
+        assert 'postroom_isolation_level_info{level="uid"} 1.0' in (await daemon.get("/metrics"))[1]
+        first, other = slack.mention(BEA, "C0001", asks), slack.mention(BEA, "C0002", asks)
+        seen = [
+            (await slack.wait_for_answer(said, within=60)).text.strip() for said in (first, other)
+        ]
+        assert len({int(user) for user in seen} & set(users.NUMBERS)) == 2
+        await daemon.kill()
+        await daemon.start()
+        again = slack.mention(BEA, "C0001", asks, first.root)
+        assert (await slack.wait_for_answer(again, within=60)).text.strip() == seen[0]
+        status, _, error = await daemon.run("backup", str(place / "copy"))
+        assert status == 0, error
+        assert len([*(place / "copy").rglob("*.jsonl")]) >= 2, "their transcripts are in it"
+    private = [path for path in daemon.data.iterdir() if path.name != "conversations"]
+    assert [path.name for path in private if path.stat().st_mode & 0o077] == []
 
 
 @pytest.mark.parametrize("name", ["bot_token", "app_token"])

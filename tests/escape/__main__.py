@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from daemon.isolation.levels import LEVELS, Level
+from daemon.agents import cli_path
+from daemon.isolation.levels import LEVELS, Level, lacks
 from tests.escape.matrix import KNOWN_OPEN, MUST_WORK, Found, attack, open_in
 
 
@@ -24,8 +25,8 @@ def main(names: list[str]) -> int:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # attacks cut connections
     found: dict[str, Found] = {}
     for level in wanted(names):
-        if missing := level.missing():
-            print(f"not here: {level.name}: {missing}")
+        if why := not_here(level):
+            print(f"not here: {level.name}: {why}")
         else:
             found[level.name] = attacked(level)
     print(table(found))
@@ -35,6 +36,11 @@ def main(names: list[str]) -> int:
 
 def wanted(names: list[str]) -> Iterable[Level]:
     return (level for level in LEVELS.values() if not names or level.name in {"none", *names})
+
+
+def not_here(level: Level) -> str:
+    """What this machine lacks for a level; "" nothing."""
+    return lacks(level, Path(tempfile.gettempdir(), "root", "data", "conversations"), cli_path())
 
 
 def attacked(level: Level) -> Found:

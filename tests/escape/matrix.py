@@ -16,8 +16,10 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from daemon.agents.claude import bundled_cli
 from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
+from daemon.isolation import users
 from daemon.isolation.levels import Level
 from daemon.isolation.scene import open_sockets
 from daemon.model import Prompt, Workspace
@@ -92,6 +94,8 @@ async def _neighbourhood(
     config.write_text(canary)
     for name in ("work/secret", "work/doomed", "work/movable", "config/transcript"):
         (other.root / name).write_text(canary)
+    if stage.settings.level.own_users:
+        users.hand_over(other.root, users.PROOF_NUMBERS[1])
     short = Path(tempfile.mkdtemp(prefix="pr-"))  # unix paths are at most 107 bytes
     shared = Path(tempfile.gettempdir()) / f"postroom-escape-{secrets.token_hex(4)}"
     daemon = await asyncio.create_subprocess_exec(
@@ -113,6 +117,7 @@ async def _neighbourhood(
                 "plan": str(data / "processes" / own.id / "plan"),
                 "shared": str(shared),
                 "program": shutil.which("true", path=PATH),
+                "cli": str(bundled_cli()),
                 "canary": [canary[:16], canary[16:]],
                 "daemon": daemon.pid,
                 "canary_address": int(await daemon.stdout.readline()),
@@ -151,6 +156,7 @@ KNOWN_OPEN: Mapping[str, frozenset[str]] = {
             "start 600 processes",
         }
     ),
+    "uid": frozenset({"connect to the gateway's port on another address"}),
 }
 """By level what it leaves open, as `daemon/isolation/levels.py` says in words for operators."""
 

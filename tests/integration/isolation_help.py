@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.isolation.levels import LEVELS
+import pytest
+
+from daemon.agents import cli_path
+from daemon.isolation import users
+from daemon.isolation.levels import LEVELS, lacks
 from daemon.isolation.plan import Plan, write_launcher
 
 PATIENCE = 30.0
@@ -34,6 +39,7 @@ class Home:
         *,
         level: str = "landlock",
         port: int = 9,
+        user: int | None = None,
         **env: str,
     ) -> Plan:
         return Plan.for_conversation(
@@ -43,6 +49,7 @@ class Home:
             gateway_port=port,
             pid_file=self.pid_file,
             env=env,
+            user=user,
         )
 
     def launcher(
@@ -54,7 +61,7 @@ class Home:
         **env: str,
     ) -> Path:
         return write_launcher(
-            self.plan(command, level=level, port=port, **env), self.top / "run" / "a"
+            self.plan(command, level=level, port=port, user=None, **env), self.top / "run" / "a"
         )
 
     async def shell(self, script: str, *, level: str = "landlock", port: int = 9) -> str:
@@ -75,6 +82,26 @@ def make_home(top: Path) -> Home:
         (top / "conversation" / name).mkdir(parents=True)
     (top / "run").mkdir()
     return Home(top)
+
+
+def passable_place() -> Iterator[Path]:
+    """For a fixture: an empty folder that other users may pass through, as pytest's own are not.
+    Skips where conversations cannot have users of their own.
+    """
+    with tempfile.TemporaryDirectory(prefix="postroom-users-") as name:
+        place = Path(name)
+        place.chmod(0o711)
+        if why := lacks(LEVELS["uid"], place / "data" / "conversations", cli_path()):
+            pytest.skip(f"this machine does not have the level uid: {why}")
+        yield place
+
+
+def give(home: Home, user: int) -> None:
+    """The conversation becomes a user's, who may come to it."""
+    conversation = home.top / "conversation"
+    conversation.chmod(0o700)
+    users.let_pass(home.top)
+    users.hand_over(conversation, user)
 
 
 async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:

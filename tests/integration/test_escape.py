@@ -11,7 +11,7 @@ import pytest
 
 from daemon.agents import cli_version
 from daemon.isolation.levels import LEVELS
-from tests.escape.__main__ import attacked
+from tests.escape.__main__ import attacked, not_here
 from tests.escape.matrix import HOSTS_MAY_SHUT, KNOWN_OPEN, MUST_WORK, Found, flat, open_in
 
 pytestmark = pytest.mark.cli
@@ -53,7 +53,7 @@ def bare() -> Run:
 def walled(request: pytest.FixtureRequest) -> Run:
     """All attacks at a level, once for all tests of it."""
     level = LEVELS[request.param]
-    if why := level.missing():
+    if why := not_here(level):
         pytest.skip(f"this machine does not have the level {level.name}: {why}")
     return Run(level.name, attacked(level))
 

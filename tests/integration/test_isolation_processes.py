@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from daemon.isolation import users
+from daemon.isolation.plan import write_launcher
 from daemon.isolation.processes import (
     alive,
     end,
@@ -20,7 +23,7 @@ from daemon.isolation.processes import (
     tree_rss_bytes,
 )
 from daemon.model import ProcessRef
-from tests.integration.isolation_help import Home, make_home, until
+from tests.integration.isolation_help import Home, give, make_home, passable_place, until
 
 # A leader with a child, a child in a session of its own, and an orphan in another one.
 FAMILY = """
@@ -87,6 +90,38 @@ async def test_deaf_ones_are_killed_after_the_grace(home: Home) -> None:
     assert time.monotonic() - begun >= 0.5
     assert not members(ref)
     assert await process.wait() == -signal.SIGKILL
+
+
+# Neither its leader's session nor its mark, soon no parent, and it hides its /proc from others.
+HIDDEN = (
+    "import ctypes, os, time; ctypes.CDLL(None).prctl(4, 0);"
+    "open('hidden', 'w').close(); time.sleep(4711)"
+)
+HIDER = f'(env -i setsid python3 -c "{HIDDEN}" > /dev/null 2>&1 &); echo x > up; exec sleep 4714'
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    yield from passable_place()
+
+
+async def test_hidden_one_is_found_by_its_user(place: Path) -> None:
+    home, user = make_home(place), users.PROOF_NUMBERS[0]
+    give(home, user)
+    launcher = write_launcher(home.plan(level="uid", user=user), home.top / "run" / "a")
+    process = await asyncio.create_subprocess_exec(
+        *(str(launcher), "-c", HIDER), stdin=asyncio.subprocess.DEVNULL
+    )
+    assert await until((home.work / "hidden").exists)
+    ref = read_pid_file(home.pid_file)
+    assert ref is not None
+    assert ref.user == user
+    process.kill()
+    await process.wait()
+    (hidden,) = members(ref)
+    assert not members(replace(ref, user=0)), "nothing else betrays it"
+    assert await end(ref, grace=0.0)
+    assert not alive(hidden)
 
 
 async def test_reused_pid_is_left_alone(home: Home) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from daemon.agents import cli_path
 from daemon.errors import WallError
 from daemon.isolation.levels import LEVELS
 from daemon.isolation.proof import MUST_WORK, choose_level, prove
 from daemon.isolation.walls import Grants, Pairs, landlock_walls
-from tests.integration.isolation_help import make_home
+from tests.integration.isolation_help import make_home, passable_place
 
 ALLOW_EVERYTHING = "06000000" + "0000ff7f"  # one instruction: return SECCOMP_RET_ALLOW
 
@@ -35,6 +36,40 @@ async def test_landlock_level_holds(tmp_path: Path) -> None:
     assert not proof.failures, proof.sentence()
     assert len(proof.checks) > 40
     assert not os.listdir(tmp_path), "nothing is left behind"  # noqa: PTH208
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    yield from passable_place()
+
+
+async def test_level_with_users_holds_and_is_what_auto_takes(place: Path) -> None:
+    conversations = place / "data" / "conversations"
+    choice = await choose_level("auto", conversations, cli=cli_path())
+    assert (choice.level.name, choice.passed_over) == ("uid", ())
+    assert choice.proof is not None
+    checked = {check.name for check in choice.proof.checks}
+    assert checked >= {"users", "groups", "others", "process_limit", "open the CLI"}
+    assert not os.listdir(conversations), "nothing is left behind"  # noqa: PTH208
+
+
+async def test_cli_that_its_users_cannot_open_rules_the_level_out(place: Path) -> None:
+    cli = place / "claude"
+    cli.touch(mode=0o700)
+    choice = await choose_level("auto", place / "data" / "conversations", cli=cli)
+    assert choice.level.name == "landlock"
+    assert choice.passed_over == (
+        f"uid: other users cannot run {cli}, as they must: set up where they can pass",
+    )
+    proof = await prove(LEVELS["uid"], place / "data" / "conversations", cli)
+    assert [check.name for check in proof.failures] == ["open the CLI"], "the proof sees it, too"
+
+
+async def test_impassable_folder_rules_the_level_out_with_its_mend(place: Path) -> None:
+    shut = place / "shut"
+    shut.mkdir(mode=0o700)
+    with pytest.raises(WallError, match=f"chmod o\\+x {shut}"):
+        await choose_level("uid", shut / "data" / "conversations")
 
 
 async def test_scene_of_a_killed_proof_is_removed(tmp_path: Path) -> None:
@@ -110,10 +145,10 @@ async def test_probe_that_does_not_start_proves_nothing(tmp_path: Path) -> None:
 
 
 async def test_auto_takes_a_level_that_holds(tmp_path: Path) -> None:
-    level, proof = await choose_level("auto", tmp_path)
-    assert level.strength > 0
-    assert proof is not None
-    assert proof.holds
+    choice = await choose_level("auto", tmp_path)
+    assert choice.level.strength > 0
+    assert choice.proof is not None
+    assert choice.proof.holds
 
 
 async def test_level_that_does_not_hold_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -125,7 +160,7 @@ async def test_level_that_does_not_hold_is_refused_in_one_sentence(tmp_path: Pat
 
 
 async def test_level_that_lacks_its_kernel_is_refused_with_the_reason(tmp_path: Path) -> None:
-    old = replace(LEVELS["landlock"], missing=lambda: "it needs Linux 6.12 or newer")
+    old = replace(LEVELS["landlock"], missing=lambda _: "it needs Linux 6.12 or newer")
     with pytest.raises(WallError, match=r"landlock: it needs Linux 6\.12"):
         await choose_level("auto", tmp_path, {"landlock": old, "none": LEVELS["none"]})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from daemon.errors import WallError
@@ -15,14 +17,14 @@ def test_auto_tries_the_strongest_first_and_never_none() -> None:
     assert "none" not in names
 
 
-def test_level_of_another_version_is_a_wall_error() -> None:
+def test_level_of_another_version_is_a_wall_error(tmp_path: Path) -> None:
     with pytest.raises(WallError, match=r"isolation\.level: 'bwrap'") as caught:
-        available_level("bwrap")
+        available_level("bwrap", tmp_path)
     assert caught.value.exit_code == 78
 
 
-def test_none_needs_nothing() -> None:
-    assert available_level("none") is LEVELS["none"]
+def test_none_needs_nothing(tmp_path: Path) -> None:
+    assert available_level("none", tmp_path) is LEVELS["none"]
 
 
 def test_check_holds_only_by_the_walls_own_answers() -> None:

@@ -1,0 +1,145 @@
+"""A user of its own for each conversation: which number is whose, and whose the files are.
+
+The owner of a workspace's directory is the record: it lasts as long as the workspace, survives a
+restart, and goes with it. Nothing else is kept. The daemon keeps the rights of root over files: it
+reads transcripts, backs up and erases what is another user's, mode 0700 and all.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from daemon.errors import WallError
+
+PASSAGE = 20_000
+"""The group of all these users. It may pass through the two folders above the workspaces, and list
+neither.
+"""
+NUMBERS = range(20_001, 59_998)
+"""Below 60,000, as Debian keeps what is above, and within what a container's root usually has."""
+PROOF_NUMBERS = (59_998, 59_999)
+PROCESSES = 512
+"""RLIMIT_NPROC of one user; threads count. A CLI at work has about a dozen."""
+
+# linux/capability.h. Root of a plain container has them all; CAP_SYS_PTRACE is not asked for.
+NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
+WORLD_MAY_PASS, GROUP_MAY_PASS = 0o001, 0o010
+
+
+def missing(workspaces: Path) -> str:
+    """What keeps this daemon from giving its conversations users, in a sentence; "" nothing.
+    `workspaces` is the folder that they lie in; it and the one above need not be there yet.
+    """
+    if lacking := _lacking(_status("CapEff")):
+        return f"it needs the capabilities {', '.join(f'CAP_{name}' for name in lacking)}"
+    if not _mapped(Path("/proc/self/uid_map").read_text("ascii")):
+        return f"it needs user numbers up to {PROOF_NUMBERS[-1]}, which this container has not"
+    for folder in workspaces.parent.parents:
+        if folder.exists() and not folder.stat().st_mode & WORLD_MAY_PASS:
+            return f"other users cannot pass through {folder}, as they must: chmod o+x {folder}"
+    return ""
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _lacking(effective: int) -> list[str]:
+    return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
+
+
+def _mapped(uid_map: str) -> bool:
+    """Whether one row of user_namespaces(7), "Defining mappings", holds all our numbers."""
+    rows = [tuple(map(int, row.split())) for row in uid_map.splitlines()]
+    return any(first <= PASSAGE and PROOF_NUMBERS[-1] < first + n for first, _, n in rows)
+
+
+def reachable(program: Path) -> bool:
+    """Whether other users can run it."""
+    if not program.exists() or program.stat().st_mode & 0o005 != 0o005:
+        return False
+    return all(folder.stat().st_mode & WORLD_MAY_PASS for folder in program.parents)
+
+
+def let_pass(*folders: Path) -> None:
+    """Let our users through, though not look around."""
+    for folder in folders:
+        os.chown(folder, -1, PASSAGE)
+        folder.chmod((stat.S_IMODE(folder.stat().st_mode) & ~0o070) | GROUP_MAY_PASS)
+
+
+def hand_over(root: Path, user: int) -> None:
+    """Give a directory and all in it to a user and its group, links themselves and nothing behind
+    them; the directory last, as its owner says that all is done. Raises OSError.
+    """
+    for _, directories, files, descriptor in os.fwalk(root):
+        for name in (*directories, *files):
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            # A file with two names may have the other one elsewhere: it stays whose it is.
+            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                os.chown(name, user, user, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(root, user, user, follow_symlinks=False)
+
+
+class Users:
+    """Who is whose, among the workspaces that are there."""
+
+    def __init__(self, roots: Iterable[Path], numbers: range = NUMBERS) -> None:
+        self._numbers = numbers
+        # Of two with one owner (somebody copied a directory) one alone keeps it.
+        by_user = {user: root for root in roots if (user := owner(root)) in numbers}
+        self._users = {root: user for user, root in by_user.items()}
+        self._last = max(self._users.values(), default=numbers.start - 1)
+
+    def assign(self, root: Path) -> tuple[int, bool]:
+        """The user of this workspace, and whether it is a new one, to whom all in it has to be
+        handed over: the workspace is new, comes from a backup, or from a time at another level.
+        Raises WallError when all numbers are taken.
+        """
+        if root in self._users:
+            return self._users[root], False
+        self._users[root] = self._last = self._free()
+        return self._last, True
+
+    def forget(self, root: Path) -> None:
+        """The workspace is gone, or its handing over failed."""
+        self._users.pop(root, None)
+
+    def _free(self) -> int:
+        """The next that nobody has: not at once that of a workspace that has just gone."""
+        numbers, taken = self._numbers, set(self._users.values())
+        for step in range(1, len(numbers) + 1):
+            user = numbers[(self._last - numbers.start + step) % len(numbers)]
+            if user not in taken and not _known(user):
+                return user
+        raise WallError(f"isolation.level: all {len(numbers)} users have workspaces")
+
+
+def take_back(root: Path) -> None:
+    """The other way: a workspace from a time at which it had a user becomes the daemon's own."""
+    if owner(root) in NUMBERS:
+        hand_over(root, os.geteuid())
+
+
+def owner(root: Path) -> int:
+    """0 for a directory that is not there."""
+    try:
+        return root.lstat().st_uid
+    except FileNotFoundError:
+        return 0
+
+
+def _known(user: int) -> bool:
+    """Whether the machine knows somebody by this number."""
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
