@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from daemon import approvals, logs
 from daemon.agents import cli_path
@@ -46,6 +45,7 @@ from daemon.ports import Agents, Connector, Ledger
 from daemon.recovery import recover
 from daemon.reload import compare
 from daemon.room import Room, disk_of
+from daemon.serving import serving
 from daemon.signals import Signals, handled
 from daemon.stall import StallWatch
 from daemon.supervisor import Serve, Supervisor
@@ -236,14 +236,10 @@ class Daemon:
         return listen
 
     async def _serve_http(self) -> None:
-        runner = web.AppRunner(application(self._doors()), access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self.config.daemon.host, self.config.daemon.port).start()
-            log.info("http.listening", listen=self.config.daemon.listen)
+        table = self.config.daemon
+        async with serving(application(self._doors()), table.host, table.port):
+            log.info("http.listening", listen=table.listen)
             await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
 
     async def _run_pool(self) -> None:
         """Intake is open already; agents follow: leftovers ended, turns settled, walls proven."""
@@ -472,6 +468,7 @@ class Daemon:
             retry=self._retry,
             erase=self._erase,
             decide=self._decide,
+            token=self.config.daemon.token,
         )
 
     async def _retry(self, any_id: str) -> bool:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from daemon.errors import ConfigError
-from daemon.machine import memory_bytes
+from daemon.machine import is_loopback, memory_bytes
 from daemon.model import Trust
 from daemon.plugin import ConnectorTable, load
 from daemon.secret import Secret
@@ -32,6 +32,7 @@ DEFAULT_PROMPT = (
     "You are a helpful colleague who answers people in their chat threads and mails. "
     "Be brief, exact and friendly. Write Markdown. Say so when you do not know."
 )
+SHORTEST_TOKEN = 16  # characters; anybody may try one
 _PREFIX = "POSTROOM__"
 _LATER = {
     ("budgets", "per_conversation"): "budgets per conversation",
@@ -48,6 +49,7 @@ class _Table(BaseModel):
 
 class DaemonTable(_Table):
     data_dir: Path = Path("data")
+    api_token: Secret | None = None  # before `listen`, which looks at it
     listen: str = "127.0.0.1:8080"
     drain_seconds: float = Field(default=25, ge=0, le=3600)
     notify: tuple[str, ...] = ()
@@ -62,15 +64,25 @@ class DaemonTable(_Table):
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
 
+    @property
+    def own_address(self) -> str:
+        """HOST:PORT, by which this machine reaches it."""
+        any_address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host)  # noqa: S104
+        return f"{any_address}:{self.port}" if any_address else self.listen
+
+    def token(self) -> str | None:
+        """What a client shows; None: nothing. Raises ConfigError where it was not read."""
+        return self.api_token.reveal() if self.api_token is not None else None
+
     @field_validator("listen")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
         host, _, port = value.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError('write "HOST:PORT", as "127.0.0.1:8080"')
-        if host.strip("[]") not in {"127.0.0.1", "localhost", "::1"}:
+        if not is_loopback(host) and info.data.get("api_token") is None:
             raise ValueError(
-                "only a loopback address: a public bind needs a token, which comes later"
+                "only a loopback address does without a token: set daemon.api_token as well"
             )
         return value
 
@@ -291,6 +303,11 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
         names |= {secret.env} if secret.env else set()
     for name in names:
         environ.pop(name, None)
+    if len(config.daemon.token() or "-" * SHORTEST_TOKEN) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"daemon.api_token: give it {SHORTEST_TOKEN} characters at least, as "
+            "`openssl rand -hex 32` does"
+        )
     return found
 
 

@@ -1,4 +1,7 @@
-"""The daemon's own door, on `daemon.listen`: health, metrics, and what the command line reads."""
+"""The daemon's own door, on `daemon.listen`: health, metrics, and what the command line reads.
+
+Who may ask is decided in guard.py, how long and how much in serving.py.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,28 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from daemon import openapi
 from daemon.approvals import Ruling
+from daemon.guard import Guard
 from daemon.health import HealthRegistry, LoopPulse, Report
 from daemon.metrics import Metrics
 from daemon.model import ConversationId, HealthState
+from daemon.openapi import Operation, Schema
 from daemon.ports import Ledger
+from daemon.serving import MAX_BODY_BYTES, cut_off
 
 log = structlog.get_logger()
 
-_LOCAL_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+HEALTH_TYPE = "application/health+json"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the pages read and the few things that a command may ask for."""
+    """What the pages read and the few things that a command may ask for. `token` gives what
+    `daemon.api_token` says, None where it is not set.
+    """
 
     registry: HealthRegistry
     loop: LoopPulse
@@ -35,85 +46,127 @@ class Doors:
     retry: Callable[[str], Awaitable[bool]]
     erase: Callable[[str], Awaitable[int]]
     decide: Callable[[str, bool], Awaitable[Ruling]]
+    token: Callable[[], str | None]
 
 
 def application(doors: Doors) -> web.Application:
-    """The aiohttp application. Reads by GET; what changes something is POST, from this machine."""
-    app = web.Application(middlewares=[_guard], client_max_size=64 * 1024)
-    pages = _Pages(doors)
-    app.add_routes(
-        [
-            web.get("/livez", pages.livez),
-            web.get("/readyz", pages.readyz),
-            web.get("/healthz", pages.healthz),
-            web.get("/metrics", pages.metrics),
-            web.get("/api/v1/status", pages.status),
-            web.get("/api/v1/trace/{id}", pages.trace),
-            web.get("/api/v1/dead", pages.dead),
-            web.post("/api/v1/dead/{id}/retry", pages.dead_retry),
-            web.post("/api/v1/dead/{id}/discard", pages.dead_discard),
-            web.get("/api/v1/conversations", pages.conversations),
-            web.get("/api/v1/conversations/{id}", pages.conversation),
-            web.post("/api/v1/conversations/{id}/stop", pages.conversation_stop),
-            web.post("/api/v1/conversations/{id}/erase", pages.conversation_erase),
-            web.post("/api/v1/approvals/{id}/approve", pages.approval_approve),
-            web.post("/api/v1/approvals/{id}/deny", pages.approval_deny),
-        ]
-    )
+    """The aiohttp application. Reads by GET; what changes something is POST."""
+    guard = Guard(doors.token)
+    app = web.Application(middlewares=[_guarded(guard)], client_max_size=MAX_BODY_BYTES)
+    pages = _Pages(doors, guard)
+    for operation, handler in pages.table():
+        if operation.method == "GET":
+            app.router.add_get(operation.path, handler)  # and HEAD
+        else:
+            app.router.add_route(operation.method, operation.path, handler)
     return app
 
 
-@web.middleware
-async def _guard(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Only this machine's own names (DNS rebinding), no page of another origin, no surprises."""
-    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else ""
-    if (host or request.host) not in _LOCAL_HOSTS:
-        return _json({"error": "unknown Host"}, status=403)
-    if request.method not in {"GET", "HEAD"} and (
-        "Origin" in request.headers or request.headers.get("X-Postroom") != "1"
-    ):
-        return _json({"error": "only the command line may ask this"}, status=403)
+def _guarded(guard: Guard) -> Any:
+    """The middleware: asks the guard, and lets no error tell anything of itself."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await _answered(guard, request, handler)
+        response.headers["Server"] = "Postroom"
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.force_close()  # a request a connection: its limits are those of both
+        cut_off(request)
+        return response
+
+    return guarded
+
+
+async def _answered(guard: Guard, request: web.Request, handler: Handler) -> web.StreamResponse:
+    if (refusal := guard.refusal(request)) is not None:
+        response = _json({"error": refusal.reason}, status=refusal.status)
+        if refusal.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _json({"error": error.reason}, status=error.status)
+        response = _json({"error": error.reason}, status=error.status)
+        if allow := error.headers.get("Allow"):
+            response.headers["Allow"] = allow
+        return response
     except Exception:  # the HTTP boundary: the caller gets no text of it
         log.exception("http.failed", path=request.path)
         return _json({"error": "internal error; see the daemon's log"}, status=500)
 
 
 class _Pages:
-    def __init__(self, doors: Doors) -> None:
+    """`table` has every operation with what answers it: the router and the OpenAPI page read it."""
+
+    def __init__(self, doors: Doors, guard: Guard) -> None:
         self._doors = doors
+        self._guard = guard
+
+    def table(self) -> list[tuple[Operation, Handler]]:
+        done = {200: openapi.DONE, 404: openapi.DONE}
+        decided = {200: openapi.DECIDED, 404: openapi.DECIDED}
+        found = {200: openapi.STORY, 404: openapi.ERROR}
+        dead, conversations = "/api/v1/dead", "/api/v1/conversations"
+        return [
+            (_get("/livez", "Does the event loop turn?", _either(openapi.TEXT), "text/plain"),
+             self.livez),
+            (_get("/readyz", "Can it accept messages?", _either(openapi.READY)), self.readyz),
+            (_get("/healthz", "How is each part?", _either(openapi.HEALTH), HEALTH_TYPE),
+             self.healthz),
+            (_get("/metrics", "For Prometheus", {200: openapi.TEXT}, "text/plain"), self.metrics),
+            (_get("/api/v1/openapi.json", "This page", {200: openapi.OBJECT}), self.openapi),
+            (_get("/api/v1/status", "The daemon at a glance", {200: openapi.STATUS}), self.status),
+            (_get("/api/v1/trace/{id}", "The story of an id, ours or the outside's", found),
+             self.trace),
+            (_get(dead, "What was given up on", {200: openapi.LETTERS}), self.dead),
+            (_post(f"{dead}/{{id}}/retry", "Try it again", done), self.dead_retry),
+            (_post(f"{dead}/{{id}}/discard", "Give it up for good", done), self.dead_discard),
+            (_get(conversations, "The latest ones", {200: openapi.CONVERSATIONS}),
+             self.conversations),
+            (_get(f"{conversations}/{{id}}", "One, with its story", found), self.conversation),
+            (_post(f"{conversations}/{{id}}/stop", "End what runs and waits in it", done),
+             self.conversation_stop),
+            (_post(f"{conversations}/{{id}}/erase", "Remove what it, or a person, left",
+                   {200: openapi.ERASED}),
+             self.conversation_erase),
+            (_post("/api/v1/approvals/{id}/approve", "Let the call through", decided),
+             self.approval_approve),
+            (_post("/api/v1/approvals/{id}/deny", "Do not", decided), self.approval_deny),
+        ]  # fmt: skip
 
     async def livez(self, _request: web.Request) -> web.Response:
         turns = self._doors.loop.turns()
         return web.Response(text="ok\n" if turns else "stuck\n", status=200 if turns else 503)
 
-    async def readyz(self, _request: web.Request) -> web.Response:
+    async def readyz(self, request: web.Request) -> web.Response:
         report = self._doors.registry.report()
+        full = self._guard.may_see_all(request)
         body = {
             "ready": report.ready,
-            "waiting_for": {name: report.components[name].detail for name in report.waiting_for},
-            **{key: self._doors.about().get(key) for key in ("isolation",)},
+            "waiting_for": {
+                name: report.components[name].detail if full else "" for name in report.waiting_for
+            },
+            "isolation": self._doors.about().get("isolation"),
         }
         return _json(body, status=200 if report.ready else 503)
 
-    async def healthz(self, _request: web.Request) -> web.Response:
+    async def healthz(self, request: web.Request) -> web.Response:
         report = self._doors.registry.report()
-        status = 503 if report.status is HealthState.FAIL else 200
-        response = _json(self._health(report), status=status)
-        response.content_type = "application/health+json"
+        full = self._guard.may_see_all(request)
+        told = self._health(report) if full else {"status": report.status.value}
+        response = _json(told, status=503 if report.status is HealthState.FAIL else 200)
+        response.content_type = HEALTH_TYPE
         return response
 
     async def metrics(self, _request: web.Request) -> web.Response:
         self._doors.refresh()
-        return web.Response(
-            body=self._doors.metrics.text(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+        headers = {"Content-Type": METRICS_TYPE}
+        return web.Response(body=self._doors.metrics.text(), headers=headers)
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        version = str(self._doors.about().get("version"))
+        return _json(openapi.document((operation for operation, _ in self.table()), version))
 
     async def status(self, _request: web.Request) -> web.Response:
         report = self._doors.registry.report()
@@ -171,6 +224,24 @@ class _Pages:
                 for name, health in report.components.items()
             },
         }
+
+
+# --- small things ---------------------------------------------------------------------------------
+
+
+def _get(
+    path: str, summary: str, answers: Mapping[int, Schema], media: str = "application/json"
+) -> Operation:
+    return Operation("GET", path, summary, answers, media)
+
+
+def _post(path: str, summary: str, answers: Mapping[int, Schema]) -> Operation:
+    return Operation("POST", path, summary, answers)
+
+
+def _either(shape: Schema) -> Mapping[int, Schema]:
+    """Well, or not: told in the same shape."""
+    return {200: shape, 503: shape}
 
 
 def _found(story: object) -> web.Response:

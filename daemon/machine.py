@@ -1,7 +1,8 @@
-"""What this machine, or the container that it is, has to give."""
+"""What this machine, or the container that it is, has to give, and by which names it is meant."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -35,3 +36,15 @@ def limits(own: str, root: Path) -> list[int]:
         if text.isdigit():  # else "max"
             found.append(int(text))
     return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its very name, without asking any resolver."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from daemon.machine import is_loopback
 from daemon.plugin import ConnectorTable
 from daemon.secret import Secret
 
@@ -115,16 +115,6 @@ class ImapTable(ConnectorTable):
     @property
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its very name, without asking any resolver."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _address_of(value: str) -> str:

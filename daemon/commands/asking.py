@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from daemon.config import Config
-from daemon.errors import NotReachable
+from daemon.errors import ConfigError, NotReachable
 
 if TYPE_CHECKING:
     from daemon.ledger import ReadOnlyLedger
@@ -38,7 +39,7 @@ def post(config: Config, *path: str) -> dict[str, Any] | None:
 def alive(config: Config) -> bool:
     """Whether `/livez` answers that the daemon lives."""
     try:
-        with _open(f"http://{config.daemon.listen}/livez", LIVE_SECONDS) as answer:
+        with _open(f"http://{config.daemon.own_address}/livez", LIVE_SECONDS) as answer:
             return bool(answer.status == http.client.OK)
     except (OSError, http.client.HTTPException):
         return False
@@ -69,9 +70,9 @@ def _call(config: Config, path: tuple[str, ...], *, post: bool) -> dict[str, Any
     stranger = NotReachable(f"what answers on {listen} is no Postroom daemon; see daemon.listen")
     address = "/".join(quote(part, safe="") for part in path)
     request = urllib.request.Request(
-        f"http://{listen}/api/v1/{address}",
+        f"http://{config.daemon.own_address}/api/v1/{address}",
         data=b"" if post else None,
-        headers={"X-Postroom": "1"},
+        headers={"X-Postroom": "1", **_token(config)},
         method="POST" if post else "GET",
     )
     try:
@@ -99,6 +100,18 @@ def _call(config: Config, path: tuple[str, ...], *, post: bool) -> dict[str, Any
     if status not in {http.client.OK, http.client.NOT_FOUND}:
         raise NotReachable(f"the daemon answered {status}: {told.get('error', 'no reason')}")
     return told
+
+
+def _token(config: Config) -> dict[str, str]:
+    """The header that shows the daemon's token. Raises ConfigError where it cannot be read."""
+    secret = config.daemon.api_token
+    if secret is None:
+        return {}
+    try:
+        secret.read(os.environ)
+    except ConfigError as error:
+        raise ConfigError(f"daemon.api_token: {error}") from error
+    return {"Authorization": f"Bearer {secret.reveal()}"}
 
 
 def _open(request: str | urllib.request.Request, seconds: float) -> Any:

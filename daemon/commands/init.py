@@ -15,7 +15,8 @@ _HEAD = """\
 
 [daemon]
 data_dir = "data"              # ledger, transcripts, workspaces
-listen = "127.0.0.1:8080"      # /livez /readyz /healthz /metrics
+listen = "127.0.0.1:8080"      # /livez /readyz /healthz /metrics; elsewhere only with:
+# api_token = {{ env = "POSTROOM_API_TOKEN" }}
 drain_seconds = 25
 notify = [{notify}]            # people who are told of what needs a person: "slack:C0001"
 

@@ -98,6 +98,29 @@ def test_secrets_are_read_once_and_leave_the_environment(tmp_path: Path) -> None
     assert "xoxb" not in repr(found)
 
 
+def test_a_public_address_goes_with_a_token(tmp_path: Path) -> None:
+    public = "[daemon]\nlisten = '0.0.0.0:80'\napi_token = { env = 'API_TOKEN' }\n" + SLACK
+    found = read(public, tmp_path)
+    assert found.daemon.own_address == "127.0.0.1:80"
+    environ = {"SLACK_APP_TOKEN": "xapp-1", "SLACK_BOT_TOKEN": "xoxb-1", "ANTHROPIC_API_KEY": "k"}
+    with pytest.raises(ConfigError, match=r"daemon\.api_token: give it 16 characters"):
+        config.load_secrets(found, {**environ, "API_TOKEN": "short"})
+    config.load_secrets(found, {**environ, "API_TOKEN": "0123456789abcdef"})
+    assert found.daemon.token() == "0123456789abcdef"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:80", "127.9.9.9:80", "localhost:80", "[::1]:80"])
+def test_loopback_needs_none(tmp_path: Path, listen: str) -> None:
+    found = read(f"[daemon]\nlisten = '{listen}'\n" + SLACK, tmp_path)
+    assert (found.daemon.own_address, found.daemon.token()) == (listen, None)
+
+
+@pytest.mark.parametrize("listen", ["[::]:80", "10.0.0.1:80", "postroom.example.com:80"])
+def test_any_other_address_does(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"daemon\.listen: only a loopback address"):
+        read(f"[daemon]\nlisten = '{listen}'\n" + SLACK, tmp_path)
+
+
 def test_a_missing_secret_names_its_key(tmp_path: Path) -> None:
     found = read(SLACK, tmp_path)
     with pytest.raises(ConfigError, match=r"agent\.api_key: the environment has no ANTHROPIC"):

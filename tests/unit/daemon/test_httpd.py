@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from daemon.approvals import Ruling
 from daemon.clock import ManualClock
@@ -16,6 +16,7 @@ from daemon.ledger import SqliteLedger, open_ledger
 from daemon.metrics import Metrics
 from daemon.model import Health, HealthState, TurnState, Unreadable
 from daemon.ports import Ending
+from daemon.serving import serving
 from tests.ledgers import IMPLEMENTATIONS, Stage
 
 OURS = {"X-Postroom": "1"}
@@ -30,8 +31,8 @@ class Site:
         self.registry = HealthRegistry()
         self.metrics = Metrics()
         self.stopped: list[str] = []
-        self.retried: list[str] = []
         self.decided: list[tuple[str, bool]] = []
+        self.token: str | None = None
         self.doors = Doors(
             registry=self.registry,
             loop=LoopPulse(clock, self.metrics),
@@ -43,6 +44,7 @@ class Site:
             retry=self._retry,
             erase=self._erase,
             decide=self._decide,
+            token=lambda: self.token,
         )
         self.url = ""
         self.session = ClientSession()
@@ -76,13 +78,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     clock = ManualClock()
     ledger = await open_ledger(tmp_path, clock)
     site = Site(ledger, clock)
-    runner = web.AppRunner(application(site.doors))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield site
-    await site.session.close()
-    await runner.cleanup()
+    async with serving(application(site.doors), "127.0.0.1", 0) as port:
+        site.url = f"http://127.0.0.1:{port}"
+        yield site
+        await site.session.close()
     await ledger.close()
 
 
@@ -169,6 +168,97 @@ async def test_no_page_in_a_browser_can_change_anything(
     assert (await site.ask(path, "POST", headers))[0] == 403
     assert site.stopped == []
     assert (await site.ask(path, "GET", OURS))[0] == 405
+
+
+async def test_no_page_may_read_either(site: Site) -> None:
+    assert (await site.ask("/metrics", headers={"Origin": "http://evil.example"}))[0] == 403
+
+
+async def test_nothing_is_changed_by_reading(site: Site) -> None:
+    """Whatever the page says can be changed cannot be by GET."""
+    _, page = await site.ask("/api/v1/openapi.json")
+    changing = [path for path, operations in page["paths"].items() if "post" in operations]
+    assert len(changing) > 3
+    for path in changing:
+        assert "get" not in page["paths"][path]
+        for method in ("GET", "HEAD"):
+            asked = site.url + path.replace("{id}", "t1")
+            async with site.session.request(method, asked, headers=OURS) as answer:
+                assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+
+
+async def test_what_came_through_a_proxy_did_not_come_from_this_machine(site: Site) -> None:
+    through = {"X-Forwarded-For": "192.0.2.1"}
+    assert (await site.ask("/api/v1/status", headers=through))[0] == 401
+    assert await site.ask("/healthz", headers=through) == (200, {"status": "pass"})
+
+
+# --- with a token ---------------------------------------------------------------------------------
+
+TOKEN = "a-token-of-the-tests-0123"
+SHOWN = {"Authorization": f"Bearer {TOKEN}"}
+PUBLIC = {"Host": "postroom.example.com:8080"}
+BY_ADDRESS = {"Host": "192.0.2.7:8080"}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status", "/metrics", "/api/v1/openapi.json"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": TOKEN},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer \u00e9"},
+        {"X-Api-Key": TOKEN},
+    ],
+)
+async def test_with_a_token_nobody_is_told_without_it(
+    site: Site, path: str, shown: dict[str, str]
+) -> None:
+    site.token = TOKEN
+    async with site.session.get(site.url + path, headers=shown) as answer:
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    async with site.session.get(f"{site.url}{path}?token={TOKEN}", headers=shown) as answer:
+        assert answer.status == 401
+
+
+async def test_with_its_token_the_daemon_is_reached_by_any_name(site: Site) -> None:
+    site.token = TOKEN
+    for host in (PUBLIC, BY_ADDRESS, {}):
+        assert (await site.ask("/api/v1/status", headers=SHOWN | host))[0] == 200
+    assert (await site.ask("/metrics", headers={"Authorization": f"bearer  {TOKEN}"}))[0] == 200
+    path = "/api/v1/conversations/slack:T1:C1%2F7/stop"
+    assert (await site.ask(path, "POST", SHOWN | PUBLIC))[0] == 403, "a change needs its mark too"
+    assert (await site.ask(path, "POST", SHOWN | PUBLIC | OURS))[0] == 200
+
+
+async def test_probes_are_answered_without_the_token_and_tell_no_details(site: Site) -> None:
+    site.token = TOKEN
+    site.registry.add("ledger", lambda: Health(HealthState.FAIL, "disk full", ready=False))
+    assert await site.ask("/livez", headers=BY_ADDRESS) == (200, "ok\n")
+    status, told = await site.ask("/readyz", headers=BY_ADDRESS)
+    assert (status, told["waiting_for"]) == (503, {"ledger": ""})
+    assert await site.ask("/healthz", headers=BY_ADDRESS) == (503, {"status": "fail"})
+    for headers in ({}, SHOWN | PUBLIC):
+        _, told = await site.ask("/healthz", headers=headers)
+        assert told["components"]["ledger"]["detail"] == "disk full"
+    assert (await site.ask("/livez", headers=PUBLIC))[0] == 403, "a name may be rebound"
+
+
+async def test_a_new_token_counts_from_the_next_request_on(site: Site) -> None:
+    site.token = TOKEN
+    assert (await site.ask("/metrics", headers=SHOWN))[0] == 200
+    site.token = "another-token-of-the-tests"
+    assert (await site.ask("/metrics", headers=SHOWN))[0] == 401
+
+
+async def test_an_answer_ends_its_connection_and_says_little_of_who_answers(site: Site) -> None:
+    async with site.session.get(site.url + "/livez") as answer:
+        assert answer.headers["Connection"] == "close"
+        assert answer.headers["Server"] == "Postroom"
+        assert answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_a_defect_tells_nothing_of_itself(site: Site) -> None:

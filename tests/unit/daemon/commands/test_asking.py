@@ -13,7 +13,8 @@ from daemon import config as configuration
 from daemon.commands import asking
 from daemon.commands.reading import ask, check_alive
 from daemon.config import Config
-from daemon.errors import NotReachable, PostroomError
+from daemon.errors import ConfigError, NotReachable, PostroomError
+from daemon.secret import Secret
 
 TOKENS = {"app_token": {"env": "SLACK_APP_TOKEN"}, "bot_token": {"env": "SLACK_BOT_TOKEN"}}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,6 +78,21 @@ async def test_what_changes_something_is_posted_with_our_mark() -> None:
 
     async with site(handler) as its:
         assert await asyncio.to_thread(asking.post, its, "dead", "x", "retry") == {"done": True}
+
+
+async def test_the_daemons_token_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"shown": request.headers.get("Authorization")})
+
+    async with site(handler) as its:
+        assert await asyncio.to_thread(asking.get, its, "status") == {"shown": None}
+        token = {"api_token": Secret(env="API_TOKEN")}
+        guarded = its.model_copy(update={"daemon": its.daemon.model_copy(update=token)})
+        with pytest.raises(ConfigError, match=r"daemon\.api_token: the environment has no API_TO"):
+            await asyncio.to_thread(asking.get, guarded, "status")
+        monkeypatch.setenv("API_TOKEN", "a-token-of-the-tests")
+        told = await asyncio.to_thread(asking.get, guarded, "status")
+    assert told == {"shown": "Bearer a-token-of-the-tests"}
 
 
 async def test_a_daemon_in_trouble_is_not_taken_for_an_answer() -> None:
