@@ -41,7 +41,7 @@ from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, Tur
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
 from daemon.pool import PoolSettings
-from daemon.ports import Agents, Connector, Ledger
+from daemon.ports import Agents, Connector, KeepsEffects, Ledger
 from daemon.recovery import recover
 from daemon.reload import compare
 from daemon.room import Room, disk_of
@@ -485,6 +485,11 @@ class Daemon:
 
     async def _erase(self, who: str) -> int:
         workspaces = await self.ledger.erase(who)
+        for connector in self.connectors.values():
+            if isinstance(connector, KeepsEffects):
+                for effect in await connector.kept():
+                    if await self.ledger.trace(effect) is None:
+                        await connector.forget(effect)
         if self._flow is not None:
             await self._flow.pool.end(workspaces)
             for workspace in workspaces:

@@ -200,6 +200,19 @@ class HasButtons(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsEffects(Protocol):
+    """A connector that keeps something of what it carried out on the disk, beside the ledger."""
+
+    async def kept(self) -> tuple[EffectId, ...]:
+        """Of which effects. Raises OSError."""
+        ...
+
+    async def forget(self, effect: EffectId) -> None:
+        """Remove what is kept of an effect that is known to nobody any more. Raises OSError."""
+        ...
+
+
 class Tell(Protocol):
     """How the people of `daemon.notify` are told."""
 

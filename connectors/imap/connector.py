@@ -25,6 +25,7 @@ from connectors.imap.smtp import Smtp, SmtpTiming
 from daemon.model import (
     Answer,
     Effect,
+    EffectId,
     EffectKind,
     Finding,
     Health,
@@ -211,6 +212,12 @@ class ImapConnector:
                     return Sent(mail.message_id)
                 return await self._filing.find_sent(mail)
         return Sighting.ABSENT
+
+    async def kept(self) -> tuple[EffectId, ...]:
+        return await self._copies.kept()
+
+    async def forget(self, effect: EffectId) -> None:
+        await self._copies.forget(effect)
 
     # --- health
 

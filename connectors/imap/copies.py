@@ -81,6 +81,14 @@ class Copies:
     async def has(self, effect: EffectId) -> bool:
         return await asyncio.to_thread(self._path(effect).exists)
 
+    async def kept(self) -> tuple[EffectId, ...]:
+        listed = await asyncio.to_thread(self._list)
+        return tuple(EffectId(path.stem) for path, _ in listed)
+
+    async def forget(self, effect: EffectId) -> None:
+        """Without a copy in Sent. Raises OSError."""
+        await asyncio.to_thread(self._path(effect).unlink, missing_ok=True)
+
     async def run(self) -> None:
         """File the copies, until cancelled."""
         while True:

@@ -53,6 +53,23 @@ async def test_a_thread_by_mail_is_answered_and_can_be_traced(office: Office) ->
         assert first["Message-ID"].strip("<>") in out
 
 
+async def test_erasing_takes_the_copy_along_that_sent_has_not_got_yet(office: Office) -> None:
+    async with office.daemon() as daemon:
+        await office.postbox.delivered(raw(text="Between us [[say:It stays so.]]"))
+        await office.taken()
+        (copy,) = await eventually(lambda: [*daemon.data.glob("sent/*/*")], "the copy kept")
+        assert b"It stays so." in copy.read_bytes()
+        _, story = await daemon.get("/api/v1/trace/<one@example.com>")
+        await eventually(lambda: daemon.logged("delivery.sent"), "the delivery written down")
+        conversation = story["messages"][0]["conversation"]
+        status, out, err = await daemon.run("conversations", "erase", conversation)
+        assert (status, err) == (0, ""), out
+        assert not copy.exists()
+    assert b"It stays so." not in b"".join(
+        path.read_bytes() for path in daemon.data.rglob("*") if path.is_file()
+    )
+
+
 async def test_a_stranger_is_drafted_for_and_a_newsletter_ignored(office: Office) -> None:
     async with office.daemon(mode="draft"):
         await office.postbox.delivered(

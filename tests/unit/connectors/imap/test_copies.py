@@ -46,6 +46,18 @@ def _waiting(folder: Path) -> list[Path]:
     return list(folder.glob("*.sent"))
 
 
+async def test_what_is_forgotten_is_never_filed(tmp_path: Path) -> None:
+    sent = Sent()
+    made = copies(tmp_path, sent)
+    for effect in ("eff-1", "eff-2"):
+        await made.keep(EffectId(effect), Taken(f"<{effect}@b>", b"body"))
+    assert sorted(await made.kept()) == ["eff-1", "eff-2"]
+    await made.forget(EFFECT)
+    await made.forget(EFFECT)  # it may have been filed meanwhile
+    await filed(made, tmp_path)
+    assert list(sent.mails) == ["<eff-2@b>"]
+
+
 async def filed(made: Copies, folder: Path) -> None:
     """Until nothing waits any more."""
     running = asyncio.create_task(made.run())
