@@ -14,6 +14,7 @@ from daemon.clock import Clock
 from daemon.metrics import Metrics
 from daemon.model import NewEffect, Priority, Turn, TurnState, prompt_uuid
 from daemon.ports import Agents, Connector, Ending, Ledger, Tell
+from daemon.quoting import in_code
 
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
@@ -84,13 +85,13 @@ class Endings:
 
     async def dead(self, turn: Turn, why: str) -> str:
         effects = await self.compose(turn, texts.GAVE_UP, "dead")
-        await self._tell(turn.id, f"{turn.id} was given up on: {why}")
+        await self._tell_of(turn, f"was given up on: {why}", f"postroom dead show {turn.id}")
         return await self._end(turn, Ending(TurnState.DEAD, "", why, effects))
 
     async def lost(self, turn: Turn, tools: tuple[str, ...]) -> str:
         why = f"cut off while {', '.join(tools)} was at work"
         effects = await self.compose(turn, texts.LOST, "lost")
-        await self._tell(turn.id, f"{turn.id} is lost: {why}")
+        await self._tell_of(turn, f"is lost: {why}", f"postroom trace {turn.id}")
         return await self._end(turn, Ending(TurnState.LOST, "", why, effects))
 
     async def by_fate(self, turn: Turn, why: str, *, failed: bool = False) -> str:
@@ -144,6 +145,11 @@ class Endings:
         await self._ledger.add_effects(await self.compose(turn, text, key))
         self._wake_delivery(turn.connector)
 
+    async def _tell_of(self, turn: Turn, what: str, command: str) -> None:
+        """So that a person knows whom this concerns: by mail nobody else is told."""
+        text = f"{turn.id} {what}. Of {turn.conversation}: {command}"
+        await self._tell(turn.id, text, _asked(turn))
+
     async def compose(
         self, turn: Turn, text: str, key: str, *, final: bool = False
     ) -> tuple[NewEffect, ...]:
@@ -175,6 +181,18 @@ class Endings:
         await self._ledger.end_turn(turn.id, ending)
         self._wake_delivery(turn.connector)
         return ending.state.value
+
+
+def _asked(turn: Turn) -> str:
+    first, more = turn.messages[0].message, len(turn.messages) - 1
+    words = ["It was asked by", in_code(first.sender.name or first.sender.id)]
+    if first.subject:
+        words += ["under", in_code(first.subject)]
+    if first.names:
+        words += ["in", in_code(first.names[0].strip("<>"))]
+    if more:
+        words.append(f"and in {more} more")
+    return " ".join(words) + "."
 
 
 def _how_late(turn: Turn) -> str:

@@ -30,9 +30,9 @@ from daemon.model import (
     Trust,
     effect_id,
 )
+from daemon.quoting import in_code
 
 MAX_SUBJECT = 200  # characters
-MAX_SHOWN = 120  # of a subject in a notice
 DAY_SECONDS = 86400
 
 _REPEATED = re.compile(r"^(?:\s*(?:re|aw|sv|vs|antw)\s*(?:\[\d+\])?\s*:)+\s*", re.IGNORECASE)
@@ -150,26 +150,20 @@ def compose_notice(table: ImapTable, connector: str, key: str, to: str, text: st
 
 
 def describe(effect: Effect) -> str:
-    """For the person who has to look for it. A subject and an address are foreign text: as code,
-    no reader of Markdown makes anything of them.
-    """
+    """For the person who has to look for it."""
     body = effect.body
     match effect.kind:
         case EffectKind.REPLY | EffectKind.DRAFT:
             to: Any = effect.target.get("to", [])
             what = "the answer" if effect.kind is EffectKind.REPLY else "the draft"
-            words = [what, _code(body["subject"]), "to", _code(", ".join(to) or "nobody")]
+            words = [what, in_code(body["subject"]), "to", in_code(", ".join(to) or "nobody")]
             if body.get("in_reply_to"):
-                words += ["on the mail", _code(str(body["in_reply_to"]).strip("<>"))]
+                words += ["on the mail", in_code(str(body["in_reply_to"]).strip("<>"))]
             return " ".join(words)
         case EffectKind.LABEL:
             where = ", ".join(":".join(map(str, mail[:3])) for mail in mails_of(effect))
-            return f"the label {_code(body['keyword'])} on {_code(where)}"
+            return f"the label {in_code(body['keyword'])} on {in_code(where)}"
     return ""
-
-
-def _code(text: object) -> str:
-    return f"`{_UNSAFE.sub(' ', str(text)).replace('`', chr(39))[:MAX_SHOWN]}`"
 
 
 def answering_subject(subject: str) -> str:

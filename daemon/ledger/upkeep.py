@@ -9,6 +9,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from daemon.errors import LedgerError
 from daemon.ledger import audit, rows
@@ -224,7 +225,7 @@ def _erase_conversation(
     ).fetchall()
     audit.forget(connection, (id_, *(row["sender"] for row in wrote)))
     connection.execute(f"update inbox set {_STRIP} where conversation = ?", (id_,))
-    _drop_notices(connection, "conversation = ?", id_)
+    _drop_notices(connection, "conversation", id_)
     for table in ("event", "outbox", "approval", "turn", "name"):
         connection.execute(f"delete from {table} where conversation = ?", (id_,))
     connection.execute(
@@ -252,7 +253,7 @@ def _erase_person(
             "delete from event where subject in (select id from outbox where turn = ?)",
             (row["turn"],),
         )
-        _drop_notices(connection, "turn = ?", row["turn"])
+        _drop_notices(connection, "turn", row["turn"])
         connection.execute("delete from outbox where turn = ?", (row["turn"],))
         connection.execute("delete from approval where turn = ?", (row["turn"],))
         if row["ended_at"] is None:
@@ -266,15 +267,21 @@ def _erase_person(
     return drop_workspace(connection, id_, data_dir)
 
 
-def _drop_notices(connection: sqlite3.Connection, whose: str, value: str) -> None:
-    """What operators were told of these effects and approvals: it says to whom they went, of what,
-    and what was to be done.
+def _drop_notices(
+    connection: sqlite3.Connection, whose: Literal["conversation", "turn"], id_: str
+) -> None:
+    """What operators were told of the effects, approvals and turns of a conversation, or of one
+    turn: it says who asked, to whom they went, of what, and what was to be done.
     """
-    for table in ("outbox", "approval"):
+    for table, column in (
+        ("outbox", whose),
+        ("approval", whose),
+        ("turn", "id" if whose == "turn" else whose),
+    ):
         connection.execute(
             f"delete from outbox where kind = 'notice' and exists (select 1 from {table} about "
-            f"where about.{whose} and instr(outbox.body, about.id))",
-            (value,),
+            f"where about.{column} = ? and instr(outbox.body, about.id))",
+            (id_,),
         )
 
 

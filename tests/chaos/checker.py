@@ -26,8 +26,8 @@ The rules, each with its word in the output:
 SMTP has no key against duplicates: where a death leaves it unknown whether a mail has arrived, the
 daemon must not send it again, and must tell its operators which mail it answers. What is missing
 and told of so is named and counted as `unclear`, and breaks no rule. Nor does a turn that was in
-flight at ten deaths of the daemon: its thread is told that it is set aside, and it is counted as
-that.
+flight at ten deaths of the daemon: its thread, or of a mail its operators, who are told which one,
+are told that it is set aside, and it is counted as that.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from typing import Any
 HEAD = re.compile(r"^\[[^\n|]*\|", re.MULTILINE)
 MARK = re.compile(r"mark-\d{5}[a-z]?")
 SET_ASIDE = "have set it aside for the people who run me"
+TOLD_SET_ASIDE = re.compile(r"turn-[0-9a-f]{32} was given up on: in flight at 10 deaths")
 TOLD_UNCLEAR = re.compile(r"(eff-[0-9a-f]{32}) may or may not have arrived")
 MOST_IN_A_TURN = 20
 NEVER = math.inf
@@ -89,6 +90,7 @@ class History:
     arrived: set[str] = field(default_factory=set)  # ids of effects, out of Message-IDs
     unclear: list[str] = field(default_factory=list)  # marks of mails that are missing so
     gave_up_in: Counter[str] = field(default_factory=Counter)  # how often a place was told
+    gave_up_on: list[str] = field(default_factory=list)  # a mark each, of mails, told to operators
     set_aside: list[str] = field(default_factory=list)  # marks that are missing so
     labels: set[tuple[str, str]] = field(default_factory=set)  # Message-ID, label
     again: list[str] = field(default_factory=list)  # prompts that had their answer before them
@@ -145,9 +147,12 @@ def _read_slack_out(slack: list[Json], history: History) -> None:
     for post in posts.values():
         marks = tuple(MARK.findall(post["text"]))
         unclear = TOLD_UNCLEAR.search(post["text"])
+        aside = TOLD_SET_ASIDE.search(post["text"])
         if unclear:
             history.told_unclear.setdefault(unclear[1], set()).update(marks)
-        if marks and not unclear:
+        elif aside:
+            history.gave_up_on += marks[:1]
+        if marks and not unclear and not aside:
             place = f"{post['channel']} {post['thread_ts']}"
             history.answers.append(Answer(place, post["n"], post["at"], marks))
         else:
@@ -295,10 +300,14 @@ def _unclear(history: History) -> list[str]:
 
 
 def _set_aside(history: History) -> list[str]:
-    """The marks of turns that were given up on, where their thread was told once for each."""
+    """The marks of turns that were given up on, where their thread was told once for each; of mail
+    nobody is told outside, and operators read one of its marks.
+    """
+    mails = {mark: sent.place for sent in history.sent if sent.mail for mark in sent.marks}
+    told_of = history.gave_up_in + Counter(mails[m] for m in history.gave_up_on if m in mails)
     answered = {mark for answer in history.answers for mark in answer.marks}
     found: list[str] = []
-    for place, told in history.gave_up_in.items():
+    for place, told in told_of.items():
         missing = {
             mark
             for sent in history.sent

@@ -315,6 +315,24 @@ def test_a_turn_that_was_set_aside_before_the_model_was_asked_is_not_lost(
     assert journals.rules_broken() == set()
 
 
+TOLD_OPERATORS = f"turn-{'a' * 32} was given up on: in flight at 10 deaths of the daemon."
+
+
+def test_a_mail_that_operators_were_told_is_set_aside_is_not_lost(journals: Journals) -> None:
+    journals.write_mail(ONE)
+    journals.ask(ONE)
+    journals.answer(f"{TOLD_OPERATORS} It was asked in `{ONE}@example.com`.", thread="")
+    assert journals.rules_broken() == set()
+
+
+def test_a_notice_to_operators_excuses_one_turn_by_mail(journals: Journals) -> None:
+    for mark in (ONE, TWO):
+        journals.write_mail(mark)
+        journals.ask(mark)
+    journals.answer(f"{TOLD_OPERATORS} It was asked in `{ONE}@example.com`.", thread="")
+    assert journals.rules_broken() == {"lost"}
+
+
 def test_a_label_that_stands_on_its_mail_breaks_no_rule(journals: Journals) -> None:
     journals.write_mail(ONE, label="seen-00001")
     journals.mail(ONE)

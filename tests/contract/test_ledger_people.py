@@ -285,12 +285,14 @@ async def test_what_operators_were_told_of_something_erased_goes_too(
     turn, answer = await stage.claim(), post("answer")
     await stage.ledger.end_turn(turn.id, Ending(TurnState.DONE, "hi", "", (answer,)))
     about = post("about", "notices", f"{answer.id} may have arrived", kind=EffectKind.NOTICE)
+    given_up = post("given up", "notices", f"{turn.id} was given up on", kind=EffectKind.NOTICE)
     other = post("other", "notices", "eff-0 may have arrived", kind=EffectKind.NOTICE)
-    await stage.ledger.add_effects((about, other))
+    await stage.ledger.add_effects((about, given_up, other))
     await stage.ledger.mark_sending(about.id)
     await stage.ledger.mark_sent(about.id, "ref")
     await stage.ledger.erase(who)
     assert await stage.ledger.trace(about.id) is None
+    assert await stage.ledger.trace(given_up.id) is None
     assert await stage.ledger.trace(other.id) is not None
 
 

@@ -250,7 +250,9 @@ async def test_three_failures_make_a_dead_letter_and_the_conversation_goes_on(
         assert (await flow.answers(2))[1] == ("t1", "fine")
         (letter,) = await flow.ledger.dead()
         assert letter["kind"] == "turn"
-        assert len(flow.told) == 1
+        (told,) = flow.told
+        assert f"postroom dead show {letter['id']}" in told
+        assert "asked by `Ada`" in told
 
 
 async def test_a_dead_letter_is_tried_again_as_a_new_turn(tmp_path: Path) -> None:
