@@ -43,6 +43,7 @@ async def attempt(
         life=LIFE_SECONDS,
         mail=mutant.mail,
         tools=mutant.tools,
+        lasting=mutant.lasting,
         away=mutant.away,
         later=4.0,
         aims=mutant.aims,

@@ -49,7 +49,7 @@ GAP_SECONDS = 0.2  # how long the broken daemon is open to a kill
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """`earns`: at least one of these must be found. The others say what lays it open: `aims` are
-    the ends of its lives, or else the `point` at which each of them ends; the shares as in Size.
+    the ends of its lives, or else the `point` at which each of them ends; the others as in Size.
     """
 
     breaks: str
@@ -59,6 +59,7 @@ class Mutant:
     point: str = ""
     mail: int = 0
     tools: float = 0.08
+    lasting: float = 0.3
     away: float = 0.0
 
 
@@ -331,6 +332,7 @@ MUTANTS = {
         frozenset({"disorder"}),
         ("finished",),
         tools=0.5,
+        lasting=4.0,
     ),
     "same-uuid-tool": Mutant(
         "a turn that was cut off after a tool keeps its uuid",

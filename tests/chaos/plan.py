@@ -92,7 +92,8 @@ class Size:
     `life` is the mean length of a life in seconds; what comes again, or is edited, does so up to
     `later` seconds after it was said. `mail` is its share of conversations, beside the eleven of
     Slack; 0: there is no mail. `tools` and `away` are shares of messages: those that take a tool,
-    and those on which the model's API first answers with an error.
+    and those on which the model's API first answers with an error. A tool within the walls works
+    for `lasting` seconds.
     """
 
     kills: int
@@ -103,6 +104,7 @@ class Size:
     people: int = 8
     mail: int = 0
     tools: float = 0.08
+    lasting: float = 0.3
     away: float = 0.01
     later: float = 15.0
     aims: tuple[Aim, ...] = ()  # none given: the usual mixture

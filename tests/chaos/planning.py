@@ -115,7 +115,7 @@ def _say(
 ) -> Say:
     mark = f"mark-{number:05d}"
     tool = rng.random() < size.tools
-    text, marks = _work(talk, mark) if tool else _text(mark, rng)
+    text, marks = _work(talk, mark, size) if tool else _text(mark, rng)
     trouble: Trouble = "model away" if rng.random() < size.away else _trouble(rng)
     if talk.place == "mail" and trouble not in ("", "again", "model away"):
         trouble = "twice"
@@ -155,9 +155,9 @@ def _unwanted(number: int, talk: Talk, size: Size, rng: random.Random) -> Say:
     )
 
 
-def _work(talk: Talk, mark: str) -> tuple[str, tuple[str, ...]]:
+def _work(talk: Talk, mark: str, size: Size) -> tuple[str, tuple[str, ...]]:
     """One that takes a tool: within the walls, or one of ours, whose effect is seen outside."""
-    name, call = "Bash", {"command": "sleep 0.3; echo done"}
+    name, call = "Bash", {"command": f"sleep {size.lasting}; echo done"}
     if talk.place == "mail":
         name, call = LABEL_TOOL, {"label": _label(mark)}
     return f"{mark} [[tool:{name} {json.dumps(call)}]][[echo]]", (mark,)
