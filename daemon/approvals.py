@@ -260,7 +260,9 @@ class Approvals:
 
     def _outcome(self, approval: Approval, text: str) -> tuple[NewEffect, ...]:
         connector = self._buttons(approval)
-        return (connector.compose_outcome(approval, text),) if connector is not None else ()
+        if connector is None:
+            return ()
+        return (connector.compose_outcome(approval, text, shown(approval)),)
 
 
 def _permission(taken: Approval | None) -> Permission:

@@ -191,7 +191,7 @@ class HasButtons(Protocol):
         """The post that asks: `text` is a sentence of ours, `shown` the call's input."""
         ...
 
-    def compose_outcome(self, approval: Approval, text: str) -> NewEffect:
+    def compose_outcome(self, approval: Approval, text: str, shown: str) -> NewEffect:
         """What takes the buttons' place, once and for all."""
         ...
 

@@ -128,7 +128,7 @@ class ButtonConnector(RecordingConnector):
         self.requests.append(approval)
         return self._effect(approval, "asked", f"{text}\n{shown}", EffectKind.REQUEST)
 
-    def compose_outcome(self, approval: Approval, text: str) -> NewEffect:
+    def compose_outcome(self, approval: Approval, text: str, shown: str) -> NewEffect:
         return self._effect(approval, "decided", text, EffectKind.OUTCOME)
 
     async def whisper(self, target: JsonObject, text: str) -> None:

@@ -20,7 +20,7 @@ from slack_bolt.async_app import AsyncApp
 from slack_bolt.response import BoltResponse
 from slack_sdk.socket_mode.request import SocketModeRequest
 
-from connectors.slack import diagnosis, identity, outbound
+from connectors.slack import buttons, diagnosis, identity, outbound
 from connectors.slack.activity import Activity
 from connectors.slack.backfill import BackFill
 from connectors.slack.config import SlackTable
@@ -38,6 +38,8 @@ from connectors.slack.web import Web, answer_of
 from daemon.errors import AuthenticationFailed, LedgerError, Unavailable
 from daemon.model import (
     Answer,
+    Approval,
+    Decision,
     Edited,
     Effect,
     Finding,
@@ -69,7 +71,9 @@ STRANGERS = (
 
 
 class SlackConnector:
-    """The ports Connector, ShowsActivity, Notifies and Diagnoses for one app in one workspace."""
+    """The ports Connector, ShowsActivity, Notifies, HasButtons and Diagnoses for one app in one
+    workspace.
+    """
 
     kind = "slack"
     scheme = "slack"
@@ -127,6 +131,7 @@ class SlackConnector:
             standing=lambda: self._parked,
             refused=self._token_refused,
             posted=self._echoes.posted,
+            sent_as=around.outbox.sent_as,
             look_apart=look_apart,
         )
         self._sockets: Sockets | None = None
@@ -255,10 +260,12 @@ class SlackConnector:
             return  # what was to stop then is over; what came after it is not meant
         await self._register(item)
 
-    def _parse(self, body: object) -> Parsed:
+    def _parse(self, body: object) -> Parsed | Decision:
+        if isinstance(body, Mapping) and body.get("type") == "block_actions":
+            return buttons.pressed(self.name, body, self._bot, self._people)
         return parse(self.name, body, self._bot, self._people, self._activity.at_work)
 
-    async def _register(self, item: Parsed) -> None:
+    async def _register(self, item: Parsed | Decision) -> None:
         """Raises LedgerError, Unavailable: nothing is registered."""
         if isinstance(item, Skipped):
             log.debug("event.skipped", connector=self.name, reason=item.reason)
@@ -295,6 +302,15 @@ class SlackConnector:
 
     def compose_notice(self, key: str, address: str, text: str) -> NewEffect:
         return outbound.compose_notice(self.name, key, address, text)
+
+    def compose_request(self, approval: Approval, text: str, shown: str) -> NewEffect:
+        return buttons.compose_request(approval, text, shown)
+
+    def compose_outcome(self, approval: Approval, text: str, shown: str) -> NewEffect:
+        return buttons.compose_outcome(approval, text, shown)
+
+    async def whisper(self, target: JsonObject, text: str) -> None:
+        await self._posts.whisper(target, text)
 
     async def deliver(self, effect: Effect, sending: Callable[[], Awaitable[None]]) -> Receipt:
         return await self._posts.deliver(effect, sending)

@@ -18,6 +18,8 @@ TIER_2, TIER_3, TIER_4 = 20, 50, 100
 SHARE = 0.8
 TIERS = {
     "agents.sessions.setStatus": TIER_3,
+    "chat.postEphemeral": TIER_4,
+    "chat.update": TIER_3,
     "conversations.history": TIER_3,
     "conversations.open": TIER_3,
     "conversations.replies": TIER_3,

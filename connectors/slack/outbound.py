@@ -59,12 +59,15 @@ def neutral(text: str) -> str:
 
 def post_arguments(effect: Effect, channel: str) -> dict[str, Any]:
     """chat.postMessage's arguments. The metadata is how the post is found again: ids only, as
-    members and other apps can read it. markdown_text excludes `text` (docs), so none is given.
+    members and other apps can read it. markdown_text excludes `text` and `blocks` (docs).
     """
     thread = effect.target.get("thread_ts")
+    said: dict[str, Any] = {"markdown_text": str(effect.body.get("markdown", ""))}
+    if "blocks" in effect.body:
+        said = {name: effect.body[name] for name in ("text", "blocks")}
     return {
         "channel": channel,
-        "markdown_text": str(effect.body.get("markdown", "")),
+        **said,
         "thread_ts": thread if isinstance(thread, str) else None,
         "unfurl_links": False,
         "unfurl_media": False,

@@ -42,7 +42,7 @@ operators = []                 # "slack:TEAM:USER", "mail:ADDRESS"
 
 # [profiles.member]
 # tools = ["Read", "Glob", "Grep", "Write", "Edit", "Bash"]
-# ask = ["Bash"]               # these wait for an operator's word: `postroom approvals`
+# ask = ["Bash"]               # these wait for an operator: a button, or `postroom approvals`
 """
 
 _SLACK = """

@@ -14,7 +14,8 @@ Without `say` and `echo` the results of the tools are the text. A prompt is one 
 the CLI puts several beside each other (a prompt again after a death), only the last one counts.
 `<system-reminder>` parts, messages of the system role and notes of an interrupt are skipped.
 A prompt of a later attempt (`AGAIN`) goes on where the one before stopped, as a real model does:
-tools that had a result then are not called again.
+tools that had a result then are not called again. One that says that a call is approved
+(`APPROVED`) makes that call, and tells what came of it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
 WORKDIR = re.compile(r"Primary working directory: (.+)")
 AGAIN = re.compile(r"\AYour work on the messages below was interrupted.*?\n\n", re.DOTALL)
 """How `daemon/prompts.py` begins the prompt of a later attempt; what follows is as before."""
+APPROVED = re.compile(r"This call of yours is approved, once: (\w+) (?=\{)")
+"""How `daemon/approvals.py` says so; the call's input follows as JSON."""
 INTERRUPTED = re.compile(r"\[Request interrupted by user[^\]]*\]")
 """The CLI's own note behind a turn that was interrupted: nobody's prompt."""
 DIRECTIVE = re.compile(r"\[\[(say|tool|slow|echo)(?::|(?=]]))")
@@ -127,6 +130,9 @@ def directed(body: Mapping[str, Any]) -> Reply:
 
 def follow(ask: Ask) -> Reply | None:
     """What the prompt's directives ask for next; None when it has none."""
+    if (call := _approved(ask.prompt)) is not None:
+        results = "\n".join(result.text for result in ask.results)
+        return Reply(results) if ask.results else Reply(calls=(call,))
     found = list(_directives(ask.prompt))
     if not found:
         return None
@@ -139,6 +145,18 @@ def follow(ask: Ask) -> Reply | None:
     text = "\n".join(says) if says else "\n".join(result.text for result in ask.results)
     slow = sum(value for _, value in found if isinstance(value, float))
     return Reply(text or "ok", spread=slow)
+
+
+def _approved(prompt: str) -> ToolCall | None:
+    """The call that a person's word lets through, where the prompt is that word."""
+    found = APPROVED.search(prompt)
+    if found is None:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(prompt, found.end())
+    except ValueError:
+        return None
+    return ToolCall(found[1], value)
 
 
 def without_directives(text: str) -> str:

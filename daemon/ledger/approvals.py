@@ -84,8 +84,8 @@ def _insert(
         ),
     )
     outbox.insert(connection, effects, turn=asked.turn, state="pending", now=now)
-    _note(connection, asked, "approval asked", now)
-    _audit(connection, asked, "approval.asked", AGENT, now)
+    _note(connection, asked, "approval asked", asked.tool, now)
+    _audit(connection, asked, "approval.asked", AGENT, asked.turn, now)
     return asked
 
 
@@ -103,10 +103,10 @@ def take(
     connection: sqlite3.Connection, id_: ApprovalId, turn: TurnId, now: float
 ) -> Approval | None:
     row = connection.execute(
-        "update approval set state = iif(state = 'approved', 'used', state), taken_at = ?, "
-        "turn = ? where id = ? and (state = 'approved' or state = 'denied') and taken_at is null "
+        "update approval set state = iif(state = 'approved', 'used', state), taken_at = ? "
+        "where id = ? and (state = 'approved' or state = 'denied') and taken_at is null "
         "returning *",
-        (now, turn, id_),
+        (now, id_),
     ).fetchone()
     if row is None:
         row = connection.execute(
@@ -115,8 +115,8 @@ def take(
         return rows.approval(row) if row is not None else None
     taken = rows.approval(row)
     if row["state"] == "used":
-        _note(connection, taken, "approval used", now)
-        _audit(connection, taken, "approval.used", AGENT, now)
+        _note(connection, taken, "approval used", f"{taken.tool}, {turn}", now)
+        _audit(connection, taken, "approval.used", AGENT, turn, now)
     return taken
 
 
@@ -147,8 +147,8 @@ def decide(
         return None
     decided = rows.approval(row)
     outbox.insert(connection, effects, state="pending", now=now)
-    _note(connection, decided, state, now)
-    _audit(connection, decided, f"approval.{state}", verdict.by.id, now)
+    _note(connection, decided, state, decided.tool, now)
+    _audit(connection, decided, f"approval.{state}", verdict.by.id, decided.turn, now)
     _hand_over(connection, decided.turn, now)
     return decided
 
@@ -166,7 +166,8 @@ def turn_ended(connection: sqlite3.Connection, turn: str, now: float, *, stopped
         (turn,),
     ).fetchall()
     for row in called_off:
-        _note(connection, rows.approval(row), "approval expired", now)
+        expired = rows.approval(row)
+        _note(connection, expired, "approval expired", expired.tool, now)
 
 
 def _hand_over(connection: sqlite3.Connection, turn: str, now: float) -> None:
@@ -237,15 +238,16 @@ def expire(connection: sqlite3.Connection, before: float) -> None:
     )
 
 
-def _note(connection: sqlite3.Connection, approval: Approval, what: str, now: float) -> None:
-    detail = f"{approval.tool}, {approval.id}"
-    events.note(connection, now, approval.conversation, approval.turn, what, detail)
+def _note(
+    connection: sqlite3.Connection, approval: Approval, what: str, detail: str, now: float
+) -> None:
+    events.note(connection, now, approval.conversation, approval.id, what, detail)
 
 
 def _audit(
-    connection: sqlite3.Connection, approval: Approval, what: str, by: str, now: float
+    connection: sqlite3.Connection, approval: Approval, what: str, by: str, turn: str, now: float
 ) -> None:
-    facts = {"approval": approval.id, "turn": approval.turn, "tool": approval.tool}
+    facts = {"approval": approval.id, "turn": turn, "tool": approval.tool}
     told = Audited(what, by, approval.conversation, facts, (approval.input,))
     audit.append(connection, now, told)
 

@@ -58,7 +58,9 @@ def trace(connection: sqlite3.Connection, any_id: str) -> JsonObject | None:
         return None
     turns = _column(
         connection,
-        "select id from turn where id = ?1 union select turn from approval where id = ?1",
+        "select id from turn where id = ?1 union select turn from approval where id = ?1 "
+        "union select turn from inbox where message in (select message from approval "
+        "where id = ?1)",
         (asked,),
     )
     effects = _effects_called(connection, asked)
@@ -108,12 +110,16 @@ def _story(
     known = to_json(turns)
     messages += _column(connection, _in("select message from inbox where turn"), (known,))
     effects += _column(connection, _in("select id from outbox where turn"), (known,))
+    approvals = _column(connection, _in("select id from approval where turn"), (known,))
+    approvals += _column(
+        connection, _in("select id from approval where message"), (to_json(messages),)
+    )
     story = {
         "id": asked,
         "messages": _rows(connection, _MESSAGE, "inbox", "message", messages),
         "turns": [_turn(connection, row) for row in _rows(connection, _TURN, "turn", "id", turns)],
         "effects": _rows(connection, _EFFECT, "outbox", "id", effects),
-        "approvals": _rows(connection, _APPROVAL, "approval", "turn", turns),
+        "approvals": _rows(connection, _APPROVAL, "approval", "id", approvals),
     }
     return {**story, "timeline": _timeline(connection, story)}
 
@@ -157,7 +163,8 @@ def _timeline(connection: sqlite3.Connection, story: dict[str, Any]) -> list[dic
         add(row["created_at"], "staged" if staged else "recorded", row["id"], row["kind"])
         if row["state"] == "sent":
             add(row["ended_at"], "sent", row["id"], row["ref"] or "")
-    subjects = [row["id"] for part in ("turns", "effects", "messages") for row in story[part]]
+    parts = ("turns", "effects", "messages", "approvals")
+    subjects = [row["id"] for part in parts for row in story[part]]
     for row in connection.execute(
         _in("select at, what, subject, detail from event where subject"), (to_json(subjects),)
     ):

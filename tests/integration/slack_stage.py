@@ -63,6 +63,7 @@ class Stage:
     slack: StandInSlack
     intake: RecordingIntake
     connector: SlackConnector
+    outbox: CountingOutbox
     readied: list[float] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
@@ -138,11 +139,12 @@ async def on_stage(
     **keys: object,
 ) -> AsyncIterator[Stage]:
     """A connector over the stand-in, not started yet; stopped at the end."""
-    around = Surroundings(SystemClock(), CountingOutbox(), data_dir, operators)
+    outbox = CountingOutbox()
+    around = Surroundings(SystemClock(), outbox, data_dir, operators)
     connector = SlackConnector(
         "slack", table(slack, **keys), around, timing=timing, look_apart=0.05
     )
-    stage = Stage(slack, RecordingIntake(), connector)
+    stage = Stage(slack, RecordingIntake(), connector, outbox)
     try:
         yield stage
     finally:

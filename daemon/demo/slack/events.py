@@ -163,6 +163,7 @@ def block_actions(
         for element in block.get("elements", []):
             if element.get("action_id") != action_id:
                 continue
+            thread = {"thread_ts": message["thread_ts"]} if "thread_ts" in message else {}
             action = {
                 "type": element["type"],
                 "block_id": block.get("block_id", ""),
@@ -187,6 +188,7 @@ def block_actions(
                     "message_ts": message["ts"],
                     "channel_id": channel.id,
                     "is_ephemeral": False,
+                    **thread,
                 },
                 "trigger_id": trigger,
                 "channel": {"id": channel.id, "name": channel.name or "directmessage"},
