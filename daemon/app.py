@@ -23,12 +23,13 @@ from daemon import approvals, logs
 from daemon.agents import cli_path
 from daemon.anchoring import Anchoring
 from daemon.approvals import SHELL, Approvals, Ruling
+from daemon.budgeting import Budgeting
+from daemon.budgets import Limits, Scope
 from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import JumpingClock, SystemClock
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
-from daemon.endings import DAILY
-from daemon.errors import ConfigError, LedgerError, PostroomError
+from daemon.errors import ConfigError, PostroomError
 from daemon.flow import Flow, FlowSettings, build_flow
 from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
@@ -37,11 +38,11 @@ from daemon.intake import LedgerIntake
 from daemon.isolation.proof import choose_level
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
-from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, TurnId
+from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, Turn
 from daemon.notify import Notifier
 from daemon.plugin import Surroundings, load
 from daemon.pool import PoolSettings
-from daemon.ports import Agents, Connector, KeepsEffects, Ledger
+from daemon.ports import Agents, Connector, HasChannels, KeepsEffects, Ledger
 from daemon.recovery import recover
 from daemon.reload import compare
 from daemon.room import Room, disk_of
@@ -97,6 +98,15 @@ class Daemon:
             addresses=config.daemon.notify,
             connectors=self.connectors,
             wake_delivery=self._wake_delivery,
+        )
+        self.budgeting = Budgeting(
+            ledger=ledger,
+            clock=clock,
+            limits=self._limits,
+            add=self.gateway.raise_by,
+            tell=self.notifier.tell,
+            say=self._say,
+            wake=self._wake,
         )
         self.deliveries = {
             name: Delivery(
@@ -207,23 +217,13 @@ class Daemon:
         self.config = config = reload.config
         logs.set_level(config.daemon.log_level)
         self.notifier.addresses = config.daemon.notify
-        self.gateway.limit(config.budgets.per_turn, config.budgets.daily)
+        self.gateway.limit(config.limits())
         self.gateway.use_key(config.agent.api_key.reveal())
         self.supervisor.resume()
-        await self._release_postponed()
+        await self.budgeting.release(scope for scope in Scope if scope.daily)
         for key in reload.waiting:
             log.warning("config.waits_for_restart", key=key)
         log.info("config.reloaded", taken=list(reload.taken))
-
-    async def _release_postponed(self) -> None:
-        """A raised budget is for those who wait for it, too."""
-        if self.gateway.blocked() is not None:
-            return
-        try:
-            for conversation in await self.ledger.release(DAILY):
-                self._wake(conversation)
-        except LedgerError:
-            log.exception("config.not_released")  # they go on at midnight, as they were told
 
     # --- services -------------------------------------------------------------------------------
 
@@ -296,26 +296,31 @@ class Daemon:
     # --- wiring ---------------------------------------------------------------------------------
 
     def _build_gateway(self) -> ModelGateway:
-        ledger, budgets = self.ledger, self.config.budgets
-
-        async def spent_today(since: float) -> float:
-            return await ledger.spent(since=since)
-
-        async def spent_by(turn: TurnId) -> float:
-            return await ledger.spent(turn=turn)
-
         return ModelGateway(
             upstream_url=self.config.agent.api_url,
             api_key=self.config.agent.api_key.reveal(),
+            model=self.config.agent.model,
             clock=self.clock,
-            book=ledger.book,
-            per_turn=budgets.per_turn,
-            daily=budgets.daily,
-            spent_today=spent_today,
-            spent_by=spent_by,
+            limits=self.config.limits(),
+            books=self.ledger,
             observe=self._observe_call,
+            nearing=lambda news: self.spawn(self.budgeting.tell(news)),
+            channel_of=self._channel_of,
             key_changed=self._key_changed,
         )
+
+    def _channel_of(self, turn: Turn) -> str:
+        connector = self.connectors.get(turn.connector)
+        if not isinstance(connector, HasChannels):
+            return ""
+        return connector.channel_of(turn.messages[0].message.target)
+
+    def _limits(self) -> Limits:
+        return self.config.limits()
+
+    async def _say(self, turn: Turn, text: str, key: str, *, once: str) -> None:
+        if self._flow is not None:
+            await self._flow.endings.say(turn, text, key, once=once)
 
     def _observe_call(self, call: CallObserved) -> None:
         self.metrics.model_requests.labels(call.outcome.value).inc()
@@ -469,6 +474,8 @@ class Daemon:
             erase=self._erase,
             decide=self._decide,
             token=self.config.daemon.token,
+            budgets=self.gateway.budgets,
+            raise_budget=self.budgeting.raise_one,
         )
 
     async def _retry(self, any_id: str) -> bool:

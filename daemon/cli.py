@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -32,11 +33,13 @@ dead_app = typer.Typer(help="What was given up on, and why.", no_args_is_help=Tr
 conversations_app = typer.Typer(help="Conversations, from a shell.", no_args_is_help=True)
 approvals_app = typer.Typer(help="Calls that wait for a person's word.", no_args_is_help=True)
 audit_app = typer.Typer(help="Who asked, decided and did what, provably.", no_args_is_help=True)
+budgets_app = typer.Typer(help="What may be spent, and what has been.", no_args_is_help=True)
 slack_app = typer.Typer(help="Set-up of the Slack app.", no_args_is_help=True)
 app.add_typer(dead_app, name="dead")
 app.add_typer(conversations_app, name="conversations")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(audit_app, name="audit")
+app.add_typer(budgets_app, name="budgets")
 app.add_typer(slack_app, name="slack")
 
 ConfigFile = Annotated[
@@ -232,6 +235,33 @@ def approvals_deny(any_id: str, config: ConfigFile = None) -> None:
     from daemon.commands.reading import ask
 
     ask(configuration.read(config), "approvals", any_id, "deny")
+
+
+@budgets_app.command("list")
+def budgets_list(config: ConfigFile = None, json: Json = False) -> None:
+    """Every budget that has a limit and is in use: what is spent of it, and what is left."""
+    from daemon.commands.budgets import show
+
+    show(configuration.read(config), as_json=json)
+
+
+@budgets_app.command("raise")
+def budgets_raise(
+    budget: Annotated[str, typer.Argument(help="As `postroom budgets list` names it.")],
+    dollars: Annotated[float, typer.Argument(min=0.01, help="US dollars more.")],
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="The last day of it (UTC). Unset: today; for a conversation, for good.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Add to one budget's limit; what waits for it goes on at once."""
+    from daemon.commands.budgets import add
+
+    add(configuration.read(config), budget, dollars, until)
 
 
 @slack_app.command("manifest")

@@ -7,10 +7,11 @@ error, so nothing is accepted and ignored.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,10 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from daemon.budgets import Limits
 from daemon.errors import ConfigError
 from daemon.machine import is_loopback, memory_bytes
 from daemon.model import Trust
-from daemon.plugin import ConnectorTable, load
+from daemon.plugin import ConnectorTable, Dollars, load
 from daemon.secret import Secret
 
 DEFAULT_PROMPT = (
@@ -34,13 +36,6 @@ DEFAULT_PROMPT = (
 )
 SHORTEST_TOKEN = 16  # characters; anybody may try one
 _PREFIX = "POSTROOM__"
-_LATER = {
-    ("budgets", "per_conversation"): "budgets per conversation",
-    ("budgets", "per_sender_daily"): "budgets per sender",
-    ("budgets", "public_daily"): "budgets for strangers",
-}
-
-Dollars = Annotated[float, Field(gt=0)]
 
 
 class _Table(BaseModel):
@@ -162,8 +157,23 @@ class IsolationTable(_Table):
 
 
 class BudgetsTable(_Table):
+    """US dollars; None: no limit. `channels` is by id; a connector's own limit is in its table."""
+
     per_turn: Dollars | None = None
+    per_conversation: Dollars | None = None
+    per_sender_daily: Dollars | None = None
     daily: Dollars | None = None
+    public_daily: Dollars | None = None
+    channels: Mapping[str, Dollars] = Field(default_factory=dict)
+
+    @field_validator("channels")
+    @classmethod
+    def _ids(cls, value: Mapping[str, Dollars]) -> Mapping[str, Dollars]:
+        """In capitals, as Slack writes them: the environment's names have none."""
+        for channel in value:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]+", channel):
+                raise ValueError(f'{channel!r}: write the id of a channel, as "C0001"')
+        return {channel.upper(): dollars for channel, dollars in value.items()}
 
 
 class RetentionTable(_Table):
@@ -240,11 +250,25 @@ class Config(_Table):
             needed, there = ways[address.partition(":")[0]]
             if not there:
                 raise ValueError(f"daemon.notify: {address!r} needs a connector {needed}")
-        if self.isolation.level == "none" and self._answers_strangers():
+        if self.isolation.level == "none" and self.answers_strangers():
             raise ValueError("isolation.level: none is refused while strangers are answered")
         return self
 
-    def _answers_strangers(self) -> bool:
+    def limits(self) -> Limits:
+        """What the configuration bounds."""
+        tables = self.connectors.items()
+        return Limits(
+            per_turn=self.budgets.per_turn,
+            per_conversation=self.budgets.per_conversation,
+            per_sender_daily=self.budgets.per_sender_daily,
+            public_daily=self.budgets.public_daily,
+            daily=self.budgets.daily,
+            channels=self.budgets.channels,
+            connectors={name: table.daily for name, table in tables if table.daily is not None},
+        )
+
+    def answers_strangers(self) -> bool:
+        """Whether somebody whom nobody knows can have an agent work."""
         return any(
             getattr(table, "answer_public", False) or table.kind == "imap"
             for table in self.connectors.values()
@@ -274,7 +298,7 @@ def read(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
 
 def parse(document: Mapping[str, Any]) -> Config:
     """Check a document. Raises ConfigError with one line a fault."""
-    _refuse_later_keys(document)
+    _refuse_later_values(document)
     document = dict(document)
     tables = document.pop("connectors", {})
     if not _items(tables):
@@ -375,11 +399,7 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
             place[key] = text
 
 
-def _refuse_later_keys(document: Mapping[str, Any]) -> None:
-    for (table, key), what in _LATER.items():
-        row = document.get(table)
-        if isinstance(row, Mapping) and key in row:
-            raise ConfigError(f"{table}.{key}: {what} come with a later version; remove the key")
+def _refuse_later_values(document: Mapping[str, Any]) -> None:
     url = (
         document.get("ledger", {}).get("url") if isinstance(document.get("ledger"), dict) else None
     )

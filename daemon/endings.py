@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from daemon import recovery, texts
+from daemon.budgets import Budget, Scope, next_day
 from daemon.clock import Clock
 from daemon.metrics import Metrics
 from daemon.model import NewEffect, Priority, Turn, TurnState, prompt_uuid
@@ -18,10 +19,22 @@ from daemon.quoting import in_code
 
 MAX_FAILURES = 3
 GIVE_UP_SECONDS = 24 * 3600.0  # a turn that the model never answers is a dead letter after a day
-DAY_SECONDS = 24 * 3600
-DAILY = "budget: daily"  # why a turn was put back until the next day
 LATE_SECONDS = 600.0  # heard so long after it was written, a chat message's answer says so
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS = 5.0, 600.0
+_SPENT = {
+    Scope.TURN: texts.TURN_BUDGET,
+    Scope.CONVERSATION: texts.CONVERSATION_BUDGET,
+    Scope.SENDER: texts.SENDER_BUDGET,
+    Scope.CHANNEL: texts.CHANNEL_BUDGET,
+    Scope.CONNECTOR: texts.CONNECTOR_BUDGET,
+    Scope.PUBLIC: texts.PUBLIC_BUDGET,
+    Scope.ALL: texts.DAILY_BUDGET,
+}
+
+
+def why_refused(scope: Scope) -> str:
+    """The reason in the ledger of a turn that a budget ended or put back."""
+    return f"budget: {scope}"
 
 
 class Endings:
@@ -76,12 +89,21 @@ class Endings:
         effects = await self.compose(turn, texts.STOPPED, "stopped")
         return await self._end(turn, Ending(TurnState.STOPPED, "", "a person stopped it", effects))
 
-    async def refused(self, turn: Turn, scope: str) -> str:
-        """A budget of the turn's own is spent: it ends, with a clear text."""
+    async def refused(self, turn: Turn, budget: Budget, *, sent: bool, told: bool) -> str:
+        """A budget is spent. A daily one's turn waits for the next day (UTC), the person told once;
+        a budget of the turn's or the conversation's own ends the turn with its sentence.
+        """
+        scope, text = budget.scope, _SPENT[budget.scope]
         self._metrics.budget_refusals.labels(scope).inc()
-        effects = await self.compose(turn, texts.TURN_BUDGET, "refused")
-        await self._tell(turn.id, f"{turn.id} ended: its budget {scope} is spent")
-        return await self._end(turn, Ending(TurnState.REFUSED, "", f"budget: {scope}", effects))
+        if scope.daily:
+            not_before = next_day(self._clock.now())
+            why = why_refused(scope)
+            await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
+            return "postponed"
+        effects = await self.compose(turn, text, "refused")
+        what = f"ended: its budget {scope} is spent"
+        await self._tell_of(turn, what, f"postroom trace {turn.id}")
+        return await self._end(turn, Ending(TurnState.REFUSED, "", why_refused(scope), effects))
 
     async def dead(self, turn: Turn, why: str) -> str:
         effects = await self.compose(turn, texts.GAVE_UP, "dead")
@@ -131,18 +153,11 @@ class Endings:
         await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
         return "later"
 
-    async def postponed(self, turn: Turn, *, sent: bool, told: bool) -> str:
-        """The daily budget is spent: the turn waits for the next day (UTC)."""
-        self._metrics.budget_refusals.labels("daily").inc()
-        midnight = (self._clock.now() // DAY_SECONDS + 1) * DAY_SECONDS
-        await self._put_back(
-            turn, texts.DAILY_BUDGET, DAILY, not_before=midnight, sent=sent, told=told
-        )
-        return "postponed"
-
-    async def say(self, turn: Turn, text: str, key: str) -> None:
-        """A sentence of ours to the person while the turn goes on."""
-        await self._ledger.add_effects(await self.compose(turn, text, key))
+    async def say(self, turn: Turn, text: str, key: str, *, once: str = "") -> None:
+        """A sentence of ours to the person while the turn goes on: once a turn, or once for what
+        the id `once` names.
+        """
+        await self._ledger.add_effects(await self.compose(turn, text, key, once=once))
         self._wake_delivery(turn.connector)
 
     async def _tell_of(self, turn: Turn, what: str, command: str) -> None:
@@ -151,9 +166,9 @@ class Endings:
         await self._tell(turn.id, text, _asked(turn))
 
     async def compose(
-        self, turn: Turn, text: str, key: str, *, final: bool = False
+        self, turn: Turn, text: str, key: str, *, final: bool = False, once: str = ""
     ) -> tuple[NewEffect, ...]:
-        answer = turn.answer(text, key, final=final)
+        answer = turn.answer(text, key, final=final, once=once)
         return await self._connector(turn.connector).compose(answer)
 
     async def _put_back(

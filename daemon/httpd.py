@@ -6,7 +6,8 @@ Who may ask is decided in guard.py, how long and how much in serving.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from aiohttp import web
 
 from daemon import openapi
 from daemon.approvals import Ruling
+from daemon.budgets import Statement
 from daemon.guard import Guard
 from daemon.health import HealthRegistry, LoopPulse, Report
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, HealthState
+from daemon.model import ConversationId, HealthState, JsonObject
 from daemon.openapi import Operation, Schema
 from daemon.ports import Ledger
 from daemon.serving import MAX_BODY_BYTES, cut_off
@@ -46,6 +48,8 @@ class Doors:
     retry: Callable[[str], Awaitable[bool]]
     erase: Callable[[str], Awaitable[int]]
     decide: Callable[[str, bool], Awaitable[Ruling]]
+    budgets: Callable[[], Awaitable[Sequence[Statement]]]
+    raise_budget: Callable[[str, float, float | None], Awaitable[JsonObject]]
     token: Callable[[], str | None]
 
 
@@ -107,7 +111,9 @@ class _Pages:
         done = {200: openapi.DONE, 404: openapi.DONE}
         decided = {200: openapi.DECIDED, 404: openapi.DECIDED}
         found = {200: openapi.STORY, 404: openapi.ERROR}
+        raised = {200: openapi.RAISED, 404: openapi.ERROR}
         dead, conversations = "/api/v1/dead", "/api/v1/conversations"
+        budgets = "/api/v1/budgets"
         return [
             (_get("/livez", "Does the event loop turn?", _either(openapi.TEXT), "text/plain"),
              self.livez),
@@ -133,6 +139,10 @@ class _Pages:
             (_post("/api/v1/approvals/{id}/approve", "Let the call through", decided),
              self.approval_approve),
             (_post("/api/v1/approvals/{id}/deny", "Do not", decided), self.approval_deny),
+            (_get(budgets, "What each has spent", {200: openapi.BUDGETS}), self.budgets),
+            (_post(f"{budgets}/{{id}}/raise/{{dollars}}", "Add to one", raised), self.budget_raise),
+            (_post(f"{budgets}/{{id}}/raise/{{dollars}}/until/{{until}}", "For so long", raised),
+             self.budget_raise),
         ]  # fmt: skip
 
     async def livez(self, _request: web.Request) -> web.Response:
@@ -209,6 +219,31 @@ class _Pages:
         told = {"done": ruling.counted} | ({"told": ruling.told} if ruling.told else {})
         return _json(told, status=200 if ruling.counted else 404)
 
+    async def budgets(self, _request: web.Request) -> web.Response:
+        stated = [
+            {
+                "budget": str(each.budget),
+                "limit_usd": each.limit,
+                "spent_usd": round(each.spent, 6),
+                "held_usd": round(each.held, 6),
+                "raised_usd": each.raised,
+                "closed": each.closed,
+            }
+            for each in await self._doors.budgets()
+        ]
+        return _json({"budgets": stated})
+
+    async def budget_raise(self, request: web.Request) -> web.Response:
+        asked = request.match_info
+        dollars = _positive(asked["dollars"])
+        until = _positive(asked["until"]) if "until" in asked else None
+        if dollars is None or ("until" in asked and until is None):
+            return _json({"error": "write an amount in US dollars above nought"}, status=404)
+        try:
+            return _json(await self._doors.raise_budget(asked["id"], dollars, until))
+        except ValueError as error:
+            return _json({"error": str(error)}, status=404)
+
     def _health(self, report: Report) -> dict[str, Any]:
         return {
             "status": report.status.value,
@@ -242,6 +277,15 @@ def _post(path: str, summary: str, answers: Mapping[int, Schema]) -> Operation:
 def _either(shape: Schema) -> Mapping[int, Schema]:
     """Well, or not: told in the same shape."""
     return {200: shape, 503: shape}
+
+
+def _positive(text: str) -> float | None:
+    """A finite number above nought, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 def _found(story: object) -> web.Response:

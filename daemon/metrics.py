@@ -14,6 +14,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from daemon.budgets import Scope
+
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0)
 _SLOW = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
@@ -81,7 +83,7 @@ class Metrics:
             self.delivery_unclear.labels(connector)
             for outcome in ("sent", "dead", "unclear"):
                 self.deliveries.labels(connector, outcome)
-        for scope in ("per_turn", "daily"):
+        for scope in Scope:
             self.budget_refusals.labels(scope)
 
     def text(self) -> bytes:

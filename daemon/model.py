@@ -354,10 +354,12 @@ class Turn:
         borrowed = by_mail and self.trust is Trust.PUBLIC
         return f"connector:{self.connector}" if borrowed else self.sender
 
-    def answer(self, text: str, key: str, *, final: bool = False) -> Answer:
-        """What a connector is asked to compose: the agent's answer, or a sentence of ours."""
+    def answer(self, text: str, key: str, *, final: bool = False, once: str = "") -> Answer:
+        """What a connector is asked to compose: the agent's answer, or a sentence of ours. It is
+        said once a turn, or once for what the id `once` names.
+        """
         return Answer(
-            key=f"{self.id}/{key}",
+            key=f"{once or self.id}/{key}",
             conversation=self.conversation,
             connector=self.connector,
             trust=self.trust,
@@ -583,7 +585,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One request to the model, as the gateway metered it. `cost` is US dollars."""
+    """One request to the model, as the gateway metered it. `cost` is US dollars; `channel` is the
+    one that its conversation lies in ("": none).
+    """
 
     conversation: ConversationId
     turn: TurnId
@@ -594,6 +598,8 @@ class ModelCall:
     status: int
     started_at: float
     seconds: float
+    connector: str = ""
+    channel: str = ""
 
 
 # --- audit -------------------------------------------------------------------------------------

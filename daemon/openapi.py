@@ -136,6 +136,16 @@ STORY = fields(
     effects=rows(fields(id=_STRING, state=_STRING, kind=_STRING, created_at=_NUMBER)),
     timeline=rows(fields(at=_NUMBER, what=_STRING, id=_STRING, detail=_NAME)),
 )
+_BUDGET = fields(
+    budget=_STRING,
+    limit_usd=_NUMBER,
+    spent_usd=_NUMBER,
+    held_usd=_NUMBER,
+    raised_usd=_NUMBER,
+    closed=_BOOLEAN,
+)
+BUDGETS = fields(budgets=rows(_BUDGET))
+RAISED = fields(budget=_STRING, dollars=_NUMBER, until=_SOME)
 LETTERS = fields(
     dead=rows(
         fields(

@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.clock import Clock
 from daemon.errors import ConfigError
@@ -16,12 +16,17 @@ from daemon.ports import Connector, Outbox
 
 C = TypeVar("C", bound="ConnectorTable")
 
+Dollars = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class ConnectorTable(BaseModel):
-    """The part of a `[connectors.NAME]` table that all kinds share; kinds add their own keys."""
+    """The part of a `[connectors.NAME]` table that all kinds share; kinds add their own keys.
+    `daily` is what all that comes this way may cost a UTC day, in US dollars.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
+    daily: Dollars | None = None
 
 
 async def nobody(_key: str, _text: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from daemon.budgets import Budget, Raise, Scope
 from daemon.model import (
     Answer,
     Approval,
@@ -40,7 +41,6 @@ from daemon.model import (
     Sent,
     Sighting,
     StoredMessage,
-    Trust,
     Turn,
     TurnId,
     TurnState,
@@ -170,6 +170,15 @@ class Notifies(Protocol):
     scheme: str  # "slack" or "mail": what stands before the colon
 
     def compose_notice(self, key: str, address: str, text: str) -> NewEffect: ...
+
+
+@runtime_checkable
+class HasChannels(Protocol):
+    """A connector whose conversations lie in channels, which may have budgets of their own."""
+
+    def channel_of(self, target: JsonObject) -> str:
+        """The id of the channel that a message's `target` leads to."""
+        ...
 
 
 @runtime_checkable
@@ -449,9 +458,13 @@ class Agents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the gateway lets a turn ask the model no more: "per_turn", "daily" or "stopped"."""
+    """Why the gateway lets a turn ask the model no more: this budget is spent."""
 
-    scope: str
+    budget: Budget
+
+    @property
+    def scope(self) -> Scope:
+        return self.budget.scope
 
 
 class Gateway(Protocol):
@@ -474,10 +487,14 @@ class Gateway(Protocol):
         """
         ...
 
+    def halt(self, token: str) -> None:
+        """Cut off what its turn asks the model, and let it ask no more: a person said stop."""
+        ...
+
     def revoke(self, token: str) -> None: ...
 
-    def blocked(self) -> Refusal | None:
-        """Why no turn may ask the model at all right now (the daily budget is spent), or None."""
+    async def refusal(self, turn: Turn) -> Refusal | None:
+        """Why a turn that is about to start may not ask the model. Raises LedgerError."""
         ...
 
     def rests(self) -> float:
@@ -711,10 +728,15 @@ class Ledger(Protocol):
 
     # costs
     async def book(self, call: ModelCall) -> None: ...
-    async def spent(
-        self, *, since: float = 0.0, turn: TurnId | None = None, trust: Trust | None = None
-    ) -> float:
-        """US dollars."""
+    async def spent(self, budgets: Sequence[Budget], since: float) -> tuple[float, ...]:
+        """US dollars booked on each of them: on daily ones since this time (the start of a UTC
+        day), on the others ever.
+        """
+        ...
+
+    async def raise_budget(self, more: Raise) -> None: ...
+    async def raises(self) -> tuple[Raise, ...]:
+        """What operators added to budgets and what still counts, oldest first."""
         ...
 
     # audit: docs/audit.md has what is recorded when

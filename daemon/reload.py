@@ -6,7 +6,7 @@ the value it has, and is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
@@ -20,7 +20,11 @@ TAKEN_UP = frozenset(
         "daemon.log_level",
         "daemon.notify",
         "budgets.per_turn",
+        "budgets.per_conversation",
+        "budgets.per_sender_daily",
         "budgets.daily",
+        "budgets.public_daily",
+        "budgets.channels",
         "retention.workspaces_days",
         "retention.records_days",
     }
@@ -62,7 +66,7 @@ def _keys(value: BaseModel, where: str = "") -> Iterator[tuple[str, object]]:
     """Every key with its table, as "daemon.log_level"; a secret counts by where it comes from."""
     for name in type(value).model_fields:
         key, child = f"{where}{name}", getattr(value, name)
-        if isinstance(child, Mapping):
+        if name == "connectors":
             for item, table in child.items():
                 yield from _keys(table, f"{key}.{item}.")
         elif isinstance(child, BaseModel):

@@ -14,7 +14,26 @@ LONG_QUEUE = (
 MODEL_AWAY = "I can't reach the model at the moment. Your message is kept, and will be answered."
 START_TROUBLE = "I'm having trouble starting. Your message is kept, and I'll try again shortly."
 DAILY_BUDGET = "Today's budget is spent. Your message is kept; I'll answer it after midnight (UTC)."
+SENDER_BUDGET = (
+    "Your budget for today is spent. Your message is kept; I'll answer it after midnight (UTC)."
+)
+CHANNEL_BUDGET = (
+    "This channel's budget for today is spent. Your message is kept; I'll answer it after midnight "
+    "(UTC)."
+)
+CONNECTOR_BUDGET = (
+    "This workspace's budget for today is spent. Your message is kept; I'll answer it after "
+    "midnight (UTC)."
+)
+PUBLIC_BUDGET = (
+    "Today's budget for guests is spent. Your message is kept; I'll answer it after midnight (UTC)."
+)
 TURN_BUDGET = "I stopped: this answer reached its budget. Ask again in smaller steps if you like."
+CONVERSATION_BUDGET = (
+    "I stopped: this conversation's budget is spent. Go on in a new one, or ask the people who run "
+    "me to raise it."
+)
+NEAR_BUDGET = "{percent} % of this conversation's budget is spent."
 TOO_MANY_STEPS = "I stopped after {steps} steps. Write again if I should go on."
 STOPPED = "Stopped."
 GAVE_UP = (

@@ -168,8 +168,10 @@ class Worker:
     async def _not_now(self, turn: Turn) -> str | None:
         """Put a turn back that the model may not be asked for, before it costs a process."""
         around = self._around
-        if around.gateway.blocked() is not None:
-            return await around.endings.postponed(turn, sent=False, told=turn.told)
+        refusal = await around.gateway.refusal(turn)
+        if refusal is not None:
+            budget = refusal.budget
+            return await around.endings.refused(turn, budget, sent=False, told=turn.told)
         if around.gateway.rests() > SILENCE_SECONDS:
             why = "the model asked for a rest"
             return await around.endings.later(
@@ -238,10 +240,8 @@ class Worker:
                 return await endings.done(turn, end.text)
             case TurnEnded() if self._stopping:
                 return await endings.stopped(turn)
-            case TurnEnded() if refusal is not None and refusal.scope == "daily":
-                return await endings.postponed(turn, sent=True, told=self._told)
             case TurnEnded() if refusal is not None:
-                return await endings.refused(turn, refusal.scope)
+                return await endings.refused(turn, refusal.budget, sent=True, told=self._told)
             case TurnEnded(error="max_turns"):
                 return await endings.out_of_steps(turn, end.text, self._around.max_turns)
             case TurnEnded(error="api"):
@@ -261,10 +261,13 @@ class Worker:
     # --- small things ---------------------------------------------------------------------------
 
     async def _interrupt(self) -> None:
-        """Ask the process to end its turn; one that does not listen is closed."""
+        """Ask the process to end its turn; one that does not listen is closed. The model is not
+        asked any more at once, neither by it nor by what it has started.
+        """
         live = self.live
         if live is None:
             return
+        self._around.gateway.halt(live.token)
         try:
             async with asyncio.timeout(INTERRUPT_GRACE_SECONDS):
                 await live.agent.interrupt()

@@ -151,6 +151,7 @@ class OpenGateway:
         self.rest = 0.0
         self._tokens = itertools.count()
         self.live: set[str] = set()
+        self.halted: list[str] = []
 
     def issue(self) -> str:
         token = f"token-{next(self._tokens)}"
@@ -163,10 +164,13 @@ class OpenGateway:
     async def close_turn(self, token: str) -> Refusal | None:
         return self.refusals.pop(0) if self.refusals else None
 
+    def halt(self, token: str) -> None:
+        self.halted.append(token)
+
     def revoke(self, token: str) -> None:
         self.live.discard(token)
 
-    def blocked(self) -> Refusal | None:
+    async def refusal(self, turn: Turn) -> Refusal | None:
         return self.shut
 
     def rests(self) -> float:

@@ -300,6 +300,9 @@ class SlackConnector:
     async def compose(self, answer: Answer) -> tuple[NewEffect, ...]:
         return outbound.compose(answer)
 
+    def channel_of(self, target: JsonObject) -> str:
+        return str(target["channel"])
+
     def compose_notice(self, key: str, address: str, text: str) -> NewEffect:
         return outbound.compose_notice(self.name, key, address, text)
 

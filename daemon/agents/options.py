@@ -98,6 +98,7 @@ def agent_environment(settings: AgentSettings, token: str) -> Mapping[str, str]:
         "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(settings.model_retries),
         "API_TIMEOUT_MS": "120000",
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "32000",  # what the gateway lets an answer have (body.py)
         "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "30000",
         "MCP_TOOL_TIMEOUT": "60000",
         # These start turns of their own, or make a later resume odd.

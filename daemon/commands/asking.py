@@ -25,8 +25,8 @@ LIVE_SECONDS = 4.0  # below the five that a container's health command gets
 
 
 def get(config: Config, *path: str) -> dict[str, Any] | None:
-    """The daemon's answer; None when no daemon runs. An unknown id gives {"error": ...}. Raises
-    NotReachable where something else answers, or the daemon is in trouble.
+    """The daemon's answer; None when no daemon runs. An unknown id, or what cannot be done, gives
+    {"error": ...}. Raises NotReachable where something else answers, or the daemon is in trouble.
     """
     return _call(config, path, post=False)
 

@@ -9,6 +9,7 @@ import platform
 import shutil
 from collections.abc import Awaitable, Iterator
 from dataclasses import asdict
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import aiohttp
@@ -73,12 +74,36 @@ def _machine(config: Config) -> Iterator[Finding]:
         f"{memory} MB here; {config.pool.max_processes} processes want about {wanted} MB",
         "lower pool.max_processes",
     )
-    for key in ("per_turn", "daily"):
-        if getattr(config.budgets, key) is None:
-            yield Finding(f"budgets.{key}", WARN, "no limit", f"set budgets.{key}")
+    yield from _money(config, datetime.now(UTC).date())
     if not config.daemon.notify:
         yield Finding(
             "daemon.notify", WARN, "nobody is told of troubles", 'as notify = ["slack:C0001"]'
+        )
+
+
+def _money(config: Config, today: date) -> Iterator[Finding]:
+    """Budgets without a limit, and prices by which all of them are counted."""
+    from daemon.gateway import prices
+
+    bounds = ["per_turn", "per_conversation", "per_sender_daily", "daily"]
+    if config.answers_strangers():
+        bounds.append("public_daily")
+    for key in bounds:
+        if getattr(config.budgets, key) is None:
+            yield Finding(f"budgets.{key}", WARN, "no limit", f"set budgets.{key}")
+    stale = prices.is_stale(today)
+    yield Finding(
+        "prices",
+        WARN if stale else OK,
+        f"of {prices.AS_OF}",
+        "they may have changed: update Postroom, or lower the budgets",
+    )
+    if prices.tariff(config.agent.model) is None:
+        yield Finding(
+            "prices.model",
+            WARN,
+            f"{config.agent.model} has none here, and counts as the dearest model",
+            "name a model of the table in daemon/gateway/prices.py, or set budgets by that",
         )
 
 

@@ -33,9 +33,12 @@ spare_processes = 1
 idle_seconds = 600
 memory_limit_mb = 1024
 
-[budgets]                      # US dollars
+[budgets]                      # US dollars; `postroom budgets` shows what is spent, and adds
 per_turn = 1.0
+per_conversation = 10.0
+per_sender_daily = 20.0
 daily = 50.0
+public_daily = 5.0             # all that strangers can cost together
 
 [trust]
 operators = []                 # "slack:TEAM:USER", "mail:ADDRESS"

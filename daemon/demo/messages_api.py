@@ -11,7 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daemon.demo.script import Reply
@@ -102,6 +102,14 @@ def content_blocks(reply: Reply) -> list[dict[str, Any]]:
     return blocks
 
 
+def cut_off(reply: Reply, max_tokens: int) -> Reply:
+    """The reply as far as `max_tokens` of output go; tools that come behind that are not called."""
+    text = reply.text[: 4 * max_tokens]
+    if count_tokens(reply.text + _inputs(reply)) <= max_tokens:
+        return reply
+    return replace(reply, text=text, calls=(), cut=True)
+
+
 def message_body(model: str, reply: Reply, usage: Mapping[str, int]) -> dict[str, Any]:
     """A whole `Message`, as the non-streaming form returns it."""
     return {
@@ -110,10 +118,20 @@ def message_body(model: str, reply: Reply, usage: Mapping[str, int]) -> dict[str
         "role": "assistant",
         "model": model,
         "content": content_blocks(reply),
-        "stop_reason": "tool_use" if reply.calls else "end_turn",
+        "stop_reason": _stop_reason(reply),
         "stop_sequence": None,
         "usage": dict(usage),
     }
+
+
+def _stop_reason(reply: Reply) -> str:
+    if reply.cut:
+        return "max_tokens"
+    return "tool_use" if reply.calls else "end_turn"
+
+
+def _inputs(reply: Reply) -> str:
+    return json.dumps([dict(call.input) for call in reply.calls]) if reply.calls else ""
 
 
 def frames(message: Mapping[str, Any]) -> Iterator[Frame]:
@@ -165,12 +183,11 @@ class PromptCache:
             known = total if digest in self._seen else known
             self._seen.add(digest)
         fresh = min(3, total - known) if marked else total
-        calls = json.dumps([dict(call.input) for call in reply.calls]) if reply.calls else ""
         return {
             "input_tokens": fresh,
             "cache_creation_input_tokens": total - known - fresh if marked else 0,
             "cache_read_input_tokens": known if marked else 0,
-            "output_tokens": count_tokens(reply.text + calls),
+            "output_tokens": count_tokens(reply.text + _inputs(reply)),
         }
 
 

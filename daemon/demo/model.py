@@ -30,6 +30,7 @@ from daemon.demo.messages_api import (
     PromptCache,
     complaint,
     count_tokens,
+    cut_off,
     error_body,
     frames,
     message_body,
@@ -177,7 +178,7 @@ class StandInModel:
         if fault and fault.kind == "hang":
             await self.faults.until_cleared()
             raise _CutError(web.Response())
-        reply = self.script(entry.body)
+        reply = cut_off(self.script(entry.body), int(entry.body["max_tokens"]))
         await asyncio.sleep(reply.delay)
         entry.usage = self._cache.usage(entry.body, reply)
         message = message_body(str(entry.body["model"]), reply, entry.usage)

@@ -55,6 +55,8 @@ class Reply:
     """Seconds before the first byte."""
     spread: float = 0.0
     """Seconds that the text takes to stream, spread evenly over its pieces."""
+    cut: bool = False
+    """It ended where the request's `max_tokens` did."""
 
 
 @dataclass(frozen=True, slots=True)

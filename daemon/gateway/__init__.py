@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from daemon.gateway.gateway import ModelGateway
+from daemon.gateway.purses import Nearing
 from daemon.gateway.record import CallObserved, Outcome
 from daemon.gateway.relay import Upstream
 
-__all__ = ["CallObserved", "ModelGateway", "Outcome", "Upstream"]
+__all__ = ["CallObserved", "ModelGateway", "Nearing", "Outcome", "Upstream"]

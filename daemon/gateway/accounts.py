@@ -3,100 +3,113 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
+from daemon.budgets import Budget, Raise, drawn_on
 from daemon.clock import Clock
 from daemon.errors import PostroomError
 from daemon.gateway import prices
-from daemon.gateway.caps import Caps
+from daemon.gateway.body import Asked
 from daemon.gateway.metering import BYTES_PER_TOKEN
 from daemon.gateway.prices import Metered
+from daemon.gateway.purses import Purse, Purses
 from daemon.gateway.record import CallObserved, Observe, Outcome, Record
 from daemon.gateway.relay import Exchange
 from daemon.gateway.seats import Sitting
-from daemon.model import ModelCall, Turn, TurnId, Usage
+from daemon.model import ModelCall, Turn, Usage
 from daemon.ports import Refusal
 
 log = structlog.get_logger()
 
-Book = Callable[[ModelCall], Awaitable[None]]
-SpentBy = Callable[[TurnId], Awaitable[float]]
 KeyChanged = Callable[[bool], None]
+ChannelOf = Callable[[Turn], str]
 
-HELD_OUTPUT = 4096
-"""Tokens of output that a call under way holds of its budgets; its prompt is held by its size."""
 
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"')
+class Books(Protocol):
+    """What the gateway needs of the ledger: see its port."""
+
+    async def book(self, call: ModelCall) -> None: ...
+    async def spent(self, budgets: Sequence[Budget], since: float) -> tuple[float, ...]: ...
+    async def raises(self) -> tuple[Raise, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A call under way: what it asked for and what it holds, in US dollars."""
+    """A call under way: what it asked for, the tokens it may write at most, and the US dollars that
+    it holds of each purse.
+    """
 
-    model: str
-    prompt_bytes: int
-    estimate: float
+    asked: Asked
+    max_tokens: int
+    dollars: float
+    purses: tuple[Purse, ...]
     started_at: float
     began: float
 
 
 class Accounts:
-    """Holds, settles and books calls; `book` is the ledger's, and so is `spent_by`."""
+    """Holds, settles and books calls. `channel_of` says where a turn's conversation lies."""
 
     def __init__(
         self,
         clock: Clock,
-        caps: Caps,
+        purses: Purses,
         record: Record,
+        books: Books,
         *,
-        book: Book,
         observe: Observe,
-        spent_by: SpentBy | None,
+        channel_of: ChannelOf,
         key_changed: KeyChanged | None,
     ) -> None:
-        self._clock, self._caps, self._record = clock, caps, record
-        self._book_call, self._observe = book, observe
-        self._spent_by, self._key_changed = spent_by, key_changed
+        self._clock, self._purses, self._record = clock, purses, record
+        self._books, self._observe = books, observe
+        self._channel_of, self._key_changed = channel_of, key_changed
         self._bookings: set[asyncio.Task[None]] = set()
 
-    def open(self, turn: Turn) -> Sitting:
-        """A purse for a turn. What earlier attempts of it cost is counted in."""
-        sitting = Sitting(turn)
-        earlier = turn.attempt > 1 or turn.failures > 0 or turn.deaths > 0
-        if earlier and self._spent_by is not None:
-            sitting.loading = asyncio.create_task(self._load(sitting, self._spent_by))
-        return sitting
+    async def refusal(self, turn: Turn) -> Refusal | None:
+        """Why a turn need not begin. Raises LedgerError."""
+        return self._purses.refusal(await self._paid_from(turn))
 
-    async def judge(self, sitting: Sitting, body: bytes) -> Refusal | None:
-        """Why no call may be made now; told to observers, and remembered for `close_turn`."""
-        if sitting.loading is not None:
-            await asyncio.shield(sitting.loading)
-        refusal = self._caps.judge(sitting.purse)
-        if refusal is not None:
-            log.info("gateway.call_refused", scope=refusal.scope, turn=sitting.turn.id)
-            model = _model(body)
+    async def hold(self, sitting: Sitting, asked: Asked) -> Held | Refusal | None:
+        """Hold the most that a call can cost: its prompt, and as much output as it asks for and its
+        budgets have left. None: others held that for too long. Raises LedgerError.
+
+        A refusal is told to observers, and remembered for `close_turn`.
+        """
+        turn, model = sitting.turn, asked.model
+        purses = await self._paid_from(turn)
+        bound = prices.bound(model, asked.prompt_tokens)
+        dollars = await self._purses.reserve(
+            turn, purses, bound.dollars(asked.least_output), bound.dollars(asked.max_tokens)
+        )
+        if isinstance(dollars, Refusal):
+            sitting.refusal = sitting.refusal or dollars
+            log.info("gateway.call_refused", scope=dollars.scope.value, turn=turn.id)
             nothing = (Usage(), 0.0, 0.0)
-            self._observe(CallObserved(Outcome.REFUSED, 0, model, *nothing, scope=refusal.scope))
-        return refusal
-
-    def hold(self, sitting: Sitting, body: bytes) -> Held:
-        """Before a call: hold an estimate of it."""
-        model = _model(body)
-        guess = Metered(model, Usage(len(body) // BYTES_PER_TOKEN, HELD_OUTPUT))
-        estimate = prices.cost(guess)
-        self._caps.hold(sitting.purse, estimate)
+            refused = CallObserved(Outcome.REFUSED, 0, model, *nothing, scope=dollars.scope)
+            self._observe(refused)
+            return dollars
+        if dollars is None:
+            return None
         self._record.in_flight += 1
-        return Held(model, len(body), estimate, self._clock.now(), self._clock.monotonic())
+        return Held(
+            asked=asked,
+            max_tokens=max(asked.least_output, min(asked.max_tokens, bound.tokens(dollars))),
+            dollars=dollars,
+            purses=purses,
+            started_at=self._clock.now(),
+            began=self._clock.monotonic(),
+        )
 
     def settle(self, sitting: Sitting, held: Held, exchange: Exchange) -> None:
         """After a call, however it ended. Never waits: the booking goes on by itself."""
         self._record.in_flight -= 1
         seen = _observed(held, exchange, self._clock.monotonic())
-        self._caps.settle(sitting.purse, held.estimate, seen.cost, held.started_at)
+        self._purses.settle(sitting.turn, held.purses, held.dollars, seen.cost, held.started_at)
         booking = asyncio.create_task(self._book(sitting.turn, seen, held.started_at), name="book")
         sitting.bookings.add(booking)
         self._bookings.add(booking)
@@ -110,6 +123,9 @@ class Accounts:
         if self._bookings:
             await asyncio.wait(self._bookings)
 
+    async def _paid_from(self, turn: Turn) -> tuple[Purse, ...]:
+        return await self._purses.open(drawn_on(turn, self._channel_of(turn)))
+
     async def _book(self, turn: Turn, seen: CallObserved, started_at: float) -> None:
         call = ModelCall(
             conversation=turn.conversation,
@@ -121,11 +137,14 @@ class Accounts:
             status=seen.status,
             started_at=started_at,
             seconds=seen.seconds,
+            connector=turn.connector,
+            channel=self._channel_of(turn),
         )
-        log.debug(
+        log.info(
             "gateway.call_ended",
             turn=turn.id,
             conversation=turn.conversation,
+            sender=turn.booked_on,
             model=seen.model,
             outcome=seen.outcome.value,
             status=seen.status,
@@ -133,7 +152,7 @@ class Accounts:
             seconds=round(seen.seconds, 3),
         )
         try:
-            await self._book_call(call)
+            await self._books.book(call)
         except PostroomError:
             log.exception("gateway.booking_failed", turn=turn.id)
             raise
@@ -146,40 +165,30 @@ class Accounts:
         if self._key_changed is not None:
             self._key_changed(refused)
 
-    async def _load(self, sitting: Sitting, spent_by: SpentBy) -> None:
-        try:
-            sitting.purse.spent += await spent_by(sitting.turn.id)
-        except PostroomError:
-            log.exception("gateway.spending_unknown", turn=sitting.turn.id)
-
 
 def _observed(held: Held, exchange: Exchange, now: float) -> CallObserved:
-    """What a call came to. An answer that began and told no usage costs its prompt, estimated."""
+    """What a call came to. An answer that told no usage costs its prompt, estimated; so does one
+    that its client did not wait for: what is asked for and hung up on must not be free.
+    """
     reading = exchange.meter.reading if exchange.meter else None
-    outcome, metered, estimated = exchange.outcome, Metered(held.model), False
+    model, prompt = held.asked.model, held.asked.size // BYTES_PER_TOKEN
+    outcome, metered, estimated = exchange.outcome, Metered(model), False
     if reading is not None and exchange.status == 200:
         metered, estimated = reading.metered(), not reading.final
         if not reading.seen:
-            prompt = held.prompt_bytes // BYTES_PER_TOKEN
-            metered = Metered(held.model, Usage(prompt, metered.usage.output))
+            metered = Metered(model, Usage(prompt, metered.usage.output))
         if outcome is Outcome.CUT and reading.finished:
             outcome = Outcome.OK
+    elif outcome is Outcome.CUT and exchange.asked and not exchange.status:
+        metered, estimated = Metered(model, Usage(prompt)), True
     first = exchange.first_byte_at
     return CallObserved(
         outcome=outcome,
         status=exchange.status,
-        model=metered.model or held.model,
+        model=metered.model or model,
         usage=metered.usage,
         cost=prices.cost(metered),
         seconds=now - held.began,
         first_byte_seconds=None if first is None else first - held.began,
         estimated=estimated,
     )
-
-
-def _model(body: bytes) -> str:
-    """The model asked for, where the CLI writes it; the one that is priced is told by the answer.
-    Not parsed: a hostile body of many megabytes must not keep the loop busy.
-    """
-    found = _MODEL.search(body, 0, 65_536)
-    return found[1].decode("utf-8", "replace") if found else ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -14,10 +14,13 @@ from aiohttp import web
 
 from daemon.gateway import rules
 from daemon.gateway.accounts import Accounts
+from daemon.gateway.body import Asked, Improper, Judged
 from daemon.gateway.cooldown import Cooldown, Pass
+from daemon.gateway.inspection import Inspection
 from daemon.gateway.relay import Exchange, Order, Relay
 from daemon.gateway.rules import Endpoint, Rejection
 from daemon.gateway.seats import Call, Seats, Sitting
+from daemon.ports import Refusal
 
 log = structlog.get_logger()
 
@@ -26,22 +29,39 @@ MAX_BODY = 32 << 20  # bytes; the API's own limit (https://platform.claude.com/d
 MAX_CONNECTIONS = 512  # a client that opens more must not use up the daemon's descriptors
 
 NO_TURN = Rejection(403, "No turn is open for this token.")
+STOPPED = Rejection(403, "A person has stopped this turn.")
 TOO_LARGE = Rejection(413, f"The request is larger than {MAX_BODY} bytes.")
 TOO_MANY = Rejection(429, "Too many calls at once.", (("retry-after", "1"),))
+ALL_HELD = Rejection(429, "Other calls hold what is left of a budget.", (("retry-after", "5"),))
 RESTS = "The model's API has asked for a rest."
 BROKEN = Rejection(502, "The gateway failed.")
 
-_STREAMS = re.compile(rb'"stream"\s*:\s*true')
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A request at the door, with an open turn's token."""
+
+    request: web.BaseRequest
+    target: Endpoint
+    sitting: Sitting
+    call: Call
 
 
 class Door:
     """Answers requests. `calls` are those under way, of all tokens."""
 
     def __init__(
-        self, seats: Seats, accounts: Accounts, relay: Relay, cooldown: Cooldown, api_key: str
+        self,
+        *,
+        seats: Seats,
+        inspection: Inspection,
+        accounts: Accounts,
+        relay: Relay,
+        cooldown: Cooldown,
+        api_key: str,
     ) -> None:
-        self._seats, self._accounts, self._relay = seats, accounts, relay
-        self._cooldown = cooldown
+        self._seats, self._inspection, self._accounts = seats, inspection, accounts
+        self._relay, self._cooldown = relay, cooldown
         self._api_key = api_key
         self.calls: set[Call] = set()
 
@@ -73,48 +93,63 @@ class Door:
         sitting = seat.sitting if seat else None
         if sitting is None:
             return NO_TURN
+        if sitting.halted:
+            return STOPPED
         if len(sitting.calls) >= MAX_CALLS:
             return TOO_MANY
         call = Call(request.transport)
         sitting.calls.add(call)
         self.calls.add(call)
         try:
-            return await self._admit(request, target, sitting, call)
+            return await self._admit(_Visit(request, target, sitting, call))
         finally:
             sitting.calls.discard(call)
             self.calls.discard(call)
             call.done.set()
 
-    async def _admit(
-        self, request: web.BaseRequest, target: Endpoint, sitting: Sitting, call: Call
-    ) -> web.StreamResponse | Rejection:
-        body = await _read_body(request)
-        if body is None:
+    async def _admit(self, visit: _Visit) -> web.StreamResponse | Rejection:
+        data = await _read_body(visit.request)
+        if data is None:
             return TOO_LARGE
-        headers = rules.to_upstream(request.headers.items(), self._api_key)
-        order = Order(target, headers, body, streams=_STREAMS.search(body) is not None)
-        if target.path != rules.MESSAGES:  # counting tokens costs nothing, and has its own limits
-            return await self._relay.carry(request, order, call, Exchange())
+        counts = visit.target.path != rules.MESSAGES
+        try:
+            judged = await self._inspection.judge(data, counts=counts)
+        except Improper as error:
+            log.info("gateway.body_refused", turn=visit.sitting.turn.id, reason=str(error))
+            return Rejection(400, str(error))
+        if counts:  # it costs nothing, and has limits of its own
+            return await self._carry(visit, judged.asked, judged.body(None), Exchange())
         entered = await self._cooldown.enter()
         if not isinstance(entered, Pass):
             return Rejection(429, RESTS, (("retry-after", str(math.ceil(entered))),))
         try:
-            return await self._ask(request, order, sitting, call, entered)
+            return await self._ask(visit, judged, entered)
         finally:
             self._cooldown.leave(entered)
 
     async def _ask(
-        self, request: web.BaseRequest, order: Order, sitting: Sitting, call: Call, leave: Pass
+        self, visit: _Visit, judged: Judged, leave: Pass
     ) -> web.StreamResponse | Rejection:
-        refusal = await self._accounts.judge(sitting, order.body)
-        if refusal is not None:
-            return Rejection(403, f"budget: {refusal.scope}")
+        sitting = visit.sitting
+        held = await self._accounts.hold(sitting, judged.asked)
+        if isinstance(held, Refusal):
+            return Rejection(403, f"budget: {held.scope}")
+        if held is None:
+            return ALL_HELD
         exchange = Exchange(partial(self._cooldown.heard, leave))
-        held = self._accounts.hold(sitting, order.body)
         try:
-            return await self._relay.carry(request, order, call, exchange)
+            if sitting.halted:  # while it waited
+                return STOPPED
+            return await self._carry(visit, judged.asked, judged.body(held.max_tokens), exchange)
         finally:
             self._accounts.settle(sitting, held, exchange)
+
+    async def _carry(
+        self, visit: _Visit, asked: Asked, body: bytes, exchange: Exchange
+    ) -> web.StreamResponse | Rejection:
+        headers = rules.to_upstream(visit.request.headers.items(), self._api_key)
+        order = Order(visit.target, headers, body, streams=asked.streams)
+        return await self._relay.carry(visit.request, order, visit.call, exchange)
 
 
 class _Server(web.Server):

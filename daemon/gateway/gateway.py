@@ -9,20 +9,23 @@ answer is logged or kept.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import structlog
 from aiohttp import web
 
+from daemon.budgets import Limits, Raise, Statement
 from daemon.clock import Clock
-from daemon.gateway.accounts import Accounts, Book, KeyChanged, SpentBy
-from daemon.gateway.caps import Caps, SpentToday
+from daemon.gateway.accounts import Accounts, Books, ChannelOf, KeyChanged
 from daemon.gateway.cooldown import Cooldown
 from daemon.gateway.door import Door
+from daemon.gateway.inspection import Inspection
+from daemon.gateway.purses import Nearing, Purses
 from daemon.gateway.record import Observe, Record
 from daemon.gateway.relay import Relay, Upstream
-from daemon.gateway.seats import Call, Seats
+from daemon.gateway.seats import Call, Seats, Sitting
 from daemon.model import Health, Turn
 from daemon.ports import Refusal
 
@@ -34,10 +37,10 @@ GRACE_SECONDS = 1.0  # for the end of a connection whose answer is whole
 class ModelGateway:
     """Implements the port `Gateway`, and is a service: `start` binds, `run` serves until cancelled.
 
-    `per_turn` and `daily` are US dollars (None: no limit). `book` is the ledger's; `spent_today`
-    is asked once at start for what was booked since the start of the UTC day, and `spent_by` for
-    what earlier attempts of a turn cost. `observe` hears of every call that ended, and
-    `key_changed` when the API begins (True) or ceases (False) to refuse our key.
+    `model` is the one that agents are started with, `books` are the ledger's, and
+    `channel_of` says where a turn's conversation lies. `observe` hears of every call that ended,
+    `nearing` of budgets that are nearly or wholly spent, and `key_changed` when the API begins
+    (True) or ceases (False) to refuse our key.
     """
 
     def __init__(
@@ -45,13 +48,13 @@ class ModelGateway:
         *,
         upstream_url: str,
         api_key: str,
+        model: str,
         clock: Clock,
-        book: Book,
-        per_turn: float | None,
-        daily: float | None,
-        spent_today: SpentToday,
+        limits: Limits,
+        books: Books,
         observe: Observe,
-        spent_by: SpentBy | None = None,
+        nearing: Callable[[Nearing], None],
+        channel_of: ChannelOf,
         key_changed: KeyChanged | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -61,18 +64,19 @@ class ModelGateway:
         self._api_key = api_key
         self._clock = clock
         self._host, self._port = host, port
-        self._spent_today = spent_today
+        self._books = books
         self._seats = Seats()
-        self._caps = Caps(clock, per_turn, daily)
+        self._purses = Purses(clock, limits, books.spent, nearing)
+        self._inspection = Inspection(model)
         self._record = Record(clock)
         self._cooldown = Cooldown(clock)
         self._accounts = Accounts(
             clock,
-            self._caps,
+            self._purses,
             self._record,
-            book=book,
+            books,
             observe=observe,
-            spent_by=spent_by,
+            channel_of=channel_of,
             key_changed=key_changed,
         )
         self._starting = asyncio.Lock()
@@ -100,9 +104,16 @@ class ModelGateway:
                 await self._start()
 
     async def _start(self) -> None:
-        await self._caps.load(self._spent_today)
+        await self._purses.load(await self._books.raises())
         self._relay = Relay(self._upstream, self._clock)
-        self._door = Door(self._seats, self._accounts, self._relay, self._cooldown, self._api_key)
+        self._door = Door(
+            seats=self._seats,
+            inspection=self._inspection,
+            accounts=self._accounts,
+            relay=self._relay,
+            cooldown=self._cooldown,
+            api_key=self._api_key,
+        )
         self._runner = web.ServerRunner(self._door.server(), shutdown_timeout=0.1)
         try:
             await self._runner.setup()
@@ -131,6 +142,7 @@ class ModelGateway:
         if runner is not None:
             await runner.cleanup()
         await self._accounts.flush()
+        await self._inspection.close()
         if relay is not None:
             await relay.close()
 
@@ -148,7 +160,7 @@ class ModelGateway:
 
     def health(self) -> Health:
         return self._record.health(
-            spent_today=self._caps.spent_today,
+            spent_today=self._purses.spent_today,
             tokens=len(self._seats),
             blocked=self.blocked() is not None,
             rests=self.rests(),
@@ -156,9 +168,17 @@ class ModelGateway:
 
     # --- what can change while it runs ----------------------------------------------------------
 
-    def limit(self, per_turn: float | None, daily: float | None) -> None:
-        """Other budgets, in US dollars, from the next call on."""
-        self._caps.limit(per_turn, daily)
+    def limit(self, limits: Limits) -> None:
+        """Other limits, from the next call on."""
+        self._purses.limit(limits)
+
+    def raise_by(self, more: Raise) -> None:
+        """More for one budget, from the next call on. The ledger has it already."""
+        self._purses.raise_by(more)
+
+    async def budgets(self) -> tuple[Statement, ...]:
+        """How each budget stands. Raises LedgerError."""
+        return await self._purses.statements()
 
     def use_key(self, api_key: str) -> None:
         """Another key of the API, from the next call on."""
@@ -175,7 +195,7 @@ class ModelGateway:
         """From now on calls with this token belong to this turn. A revoked token stays dead."""
         seat = self._seats.find((token,))
         if seat is not None:
-            seat.sitting = self._accounts.open(turn)
+            seat.sitting = Sitting(turn)
 
     async def close_turn(self, token: str) -> Refusal | None:
         """See the port. Calls under way are cut off. Raises LedgerError where one could not be
@@ -190,7 +210,15 @@ class ModelGateway:
             await asyncio.wait(sitting.bookings)
         for booking in sitting.bookings:
             booking.result()
-        return sitting.purse.refusal
+        return sitting.refusal
+
+    def halt(self, token: str) -> None:
+        """See the port."""
+        seat = self._seats.find((token,))
+        if seat is not None and seat.sitting is not None:
+            seat.sitting.halted = True
+            for call in seat.sitting.calls:
+                call.abort()
 
     def revoke(self, token: str) -> None:
         """The token is good for nothing any more; its calls under way are cut off."""
@@ -199,8 +227,12 @@ class ModelGateway:
             for call in seat.sitting.calls:
                 call.abort()
 
+    async def refusal(self, turn: Turn) -> Refusal | None:
+        return await self._accounts.refusal(turn)
+
     def blocked(self) -> Refusal | None:
-        return self._caps.blocked()
+        """While the budget of all is spent."""
+        return self._purses.blocked()
 
     def rests(self) -> float:
         return self._cooldown.seconds

@@ -155,6 +155,28 @@ def cost(metered: Metered) -> float:
     return dollars * (US_INFERENCE if metered.in_us else 1.0) + metered.web_searches * WEB_SEARCH
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that a call costs, in US dollars: its prompt, and so much for a token of output."""
+
+    prompt: float
+    token: float
+
+    def dollars(self, output: int) -> float:
+        return self.prompt + output * self.token
+
+    def tokens(self, dollars: float) -> int:
+        """How much output these dollars pay for."""
+        return int((dollars - self.prompt) / self.token)
+
+
+def bound(model: str, prompt_tokens: int) -> Bound:
+    """Of a call with a prompt so long: as if nothing of it were cached yet, as the first time."""
+    usage = Usage(cache_write=prompt_tokens)
+    rate = price(Metered(model, usage))
+    return Bound(cost(Metered(model, usage)), rate.output / MILLION)
+
+
 def is_stale(today: date) -> bool:
     """Whether `doctor` should ask for a newer table."""
     return today - AS_OF > STALE_AFTER

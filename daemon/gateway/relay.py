@@ -32,10 +32,11 @@ _STREAM_ERRORS = {"overloaded_error": Outcome.OVERLOADED, "rate_limit_error": Ou
 class Exchange:
     """How far a call has come. Until its end is known it counts as cut: whoever reads this after
     a cancellation finds what is true. `heard` is called with the API's status and Retry-After (in
-    seconds) as soon as they are there.
+    seconds) as soon as they are there; `asked` says that the API may have begun to work.
     """
 
     heard: Callable[[int, float], None] = lambda _status, _retry_after: None
+    asked: bool = False
     status: int = 0
     outcome: Outcome = Outcome.CUT
     first_byte_at: float | None = None
@@ -94,6 +95,7 @@ class Relay:
         self, request: web.BaseRequest, order: Order, call: Call, exchange: Exchange
     ) -> web.StreamResponse | Rejection:
         """Send the order and pass its answer to the client; `exchange` tells how it went."""
+        exchange.asked = True
         try:
             answer = await self._session.post(
                 self._upstream.address(order.endpoint),

@@ -23,9 +23,33 @@ _QUERY = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z_a-z~]{0,1024}")  # RFC 3986, se
 # Allowed rather than dropped: credentials, hop-by-hop headers and what nobody thought of stay out.
 _TO_UPSTREAM = re.compile(
     r"accept|content-type|user-agent|x-app|x-client-request-id"
-    r"|anthropic-(version|beta|dangerous-direct-browser-access)"
+    r"|anthropic-(version|dangerous-direct-browser-access)"
     r"|x-stainless-[a-z-]+|x-claude-code-[a-z-]+"
 )
+# The API's experiments that go up: those of the pinned CLI that change how the model answers
+# (tests/integration/test_gateway_cli.py). None that lets the API act, or keep, or fetch anything.
+BETAS = frozenset(
+    {
+        "claude-code-20250219",
+        "context-1m-2025-08-07",
+        "context-management-2025-06-27",
+        "effort-2025-11-24",
+        "extended-cache-ttl-2025-04-11",
+        "fine-grained-tool-streaming-2025-05-14",
+        "interleaved-thinking-2025-05-14",
+        "mid-conversation-system-2026-04-07",
+        "mid-conversation-tool-changes-2026-07-01",
+        "per-turn-control-2026-07-01",
+        "prompt-caching-scope-2026-01-05",
+        "redact-thinking-2026-02-12",
+        "structured-outputs-2025-12-15",
+        "thinking-display-updates-2026-08-18",
+        "thinking-token-count-2026-05-13",
+        "token-counting-2024-11-01",
+        "tool-search-tool-2025-10-19",
+    }
+)
+
 _TO_CLIENT = re.compile(
     r"content-type|content-encoding|cache-control|request-id|retry-after(-ms)?|x-should-retry"
     r"|anthropic-ratelimit-[a-z-]+|anthropic-fast-[a-z-]+"
@@ -105,7 +129,13 @@ def tokens(headers: Headers) -> Iterator[str]:
 
 def to_upstream(headers: Headers, api_key: str) -> list[tuple[str, str]]:
     """What goes on to the API: the client's harmless headers, and our own key."""
-    kept = [(name, value) for name, value in headers if _TO_UPSTREAM.fullmatch(name.lower())]
+    kept: list[tuple[str, str]] = []
+    for name, value in headers:
+        if name.lower() == "anthropic-beta":
+            known = [beta for beta in map(str.strip, value.split(",")) if beta in BETAS]
+            kept += [(name, ",".join(known))] if known else []
+        elif _TO_UPSTREAM.fullmatch(name.lower()):
+            kept.append((name, value))
     return [*kept, ("x-api-key", api_key), ("accept-encoding", "identity")]
 
 

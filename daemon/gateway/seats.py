@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from daemon.gateway.caps import Purse
 from daemon.gateway.metering import Reading
 from daemon.model import Turn
+from daemon.ports import Refusal
 
 PREFIX = "postroom-cap-"
 """Recognisable, for people and for redaction; the rest is 32 random bytes, urlsafe."""
@@ -36,14 +36,15 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Sitting:
-    """A token's open turn: its purse, its calls under way and the bookings of those that ended."""
+    """A token's open turn: its calls under way and the bookings of those that ended; the first
+    refusal that one of them met; and whether a person has stopped it.
+    """
 
     turn: Turn
-    purse: Purse = field(default_factory=Purse)
     calls: set[Call] = field(default_factory=set)
     bookings: set[asyncio.Task[None]] = field(default_factory=set)
-    loading: asyncio.Task[None] | None = None
-    """Learns what earlier attempts of the turn cost; calls wait for it."""
+    refusal: Refusal | None = None
+    halted: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
-from daemon.ledger import rows
-from daemon.model import ModelCall, Trust, TurnId
+from daemon.budgets import DAY_SECONDS, Budget, Raise, Scope
+from daemon.ledger import audit, rows
+from daemon.model import AGENT, COMMAND_LINE, Audited, ModelCall
 from daemon.ports import Counts, HeldUp
 
-DAY_SECONDS = 86400
+# Each is answered by an index that covers it: a day of many calls costs a look-up, no scan.
+_PAID_FROM = {
+    Scope.TURN: "turn = ?",
+    Scope.CONVERSATION: "conversation = ?",
+    Scope.SENDER: "booked_on = ?",
+    Scope.CHANNEL: "channel = ?",
+    Scope.CONNECTOR: "connector = ?",
+    Scope.PUBLIC: "trust = 'public'",
+    Scope.ALL: "true",
+}
 
 
-def book(connection: sqlite3.Connection, call: ModelCall) -> None:
+def book(connection: sqlite3.Connection, call: ModelCall, now: float) -> None:
     turn = connection.execute("select trust from turn where id = ?", (call.turn,)).fetchone()
     connection.execute(
-        "insert into cost (conversation, turn, booked_on, trust, model, input, output, cache_read, "
-        "cache_write, cost, status, started_at, seconds) "
-        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into cost (conversation, turn, booked_on, connector, channel, trust, model, input, "
+        "output, cache_read, cache_write, cost, status, started_at, seconds) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             call.conversation,
             call.turn,
             rows.plain(call.booked_on),
+            call.connector,
+            rows.plain(call.channel),
             turn["trust"] if turn is not None else "",
             rows.plain(call.model),
             call.usage.input,
@@ -33,24 +46,49 @@ def book(connection: sqlite3.Connection, call: ModelCall) -> None:
             call.seconds,
         ),
     )
+    facts = {"turn": call.turn, "model": call.model, "status": call.status, "dollars": call.cost}
+    asked = Audited("model.asked", AGENT, call.conversation, facts)
+    audit.append(connection, now, asked)
 
 
 def spent(
-    connection: sqlite3.Connection, since: float, turn: TurnId | None, trust: Trust | None
-) -> float:
-    where, values = ["started_at >= ?"], [since]
-    parameters: list[object] = [*values]
-    if turn is not None:
-        where.append("turn = ?")
-        parameters.append(turn)
-    if trust is not None:
-        where.append("trust = ?")
-        parameters.append(trust)
-    row = connection.execute(
-        f"select total(cost) from cost where {' and '.join(where)}",
-        parameters,
+    connection: sqlite3.Connection, budgets: Sequence[Budget], since: float
+) -> tuple[float, ...]:
+    return tuple(_spent(connection, budget, since) for budget in budgets)
+
+
+def _spent(connection: sqlite3.Connection, budget: Budget, since: float) -> float:
+    where = [_PAID_FROM[budget.scope]]
+    values: list[object] = [] if budget.scope.shared else [rows.plain(budget.whose)]
+    if budget.scope.daily:
+        where.append("started_at >= ?")
+        values.append(since)
+    (dollars,) = connection.execute(
+        f"select total(cost) from cost where {' and '.join(where)}", values
     ).fetchone()
-    return float(row[0])
+    return float(dollars)
+
+
+def raise_budget(connection: sqlite3.Connection, more: Raise, now: float) -> None:
+    connection.execute(
+        "insert into budget_raise (scope, whose, dollars, until, at) values (?, ?, ?, ?, ?)",
+        (more.budget.scope, rows.plain(more.budget.whose), more.dollars, more.until, now),
+    )
+    facts = {"scope": more.budget.scope, "dollars": more.dollars, "until": more.until}
+    raised = Audited("budget.raised", COMMAND_LINE, facts=facts, texts=(more.budget.whose,))
+    audit.append(connection, now, raised)
+
+
+def raises(connection: sqlite3.Connection, now: float) -> tuple[Raise, ...]:
+    found = connection.execute(
+        "select scope, whose, dollars, until from budget_raise where until is null or until > ? "
+        "order by id",
+        (now,),
+    )
+    return tuple(
+        Raise(Budget(Scope(row["scope"]), row["whose"]), row["dollars"], row["until"])
+        for row in found
+    )
 
 
 def probe(connection: sqlite3.Connection, now: float) -> None:
@@ -119,6 +157,6 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         outbox=outbox,
         held_up=_held_up(connection, now),
         dead_letters=dead_turns + unreadable + outbox["unclear"] + outbox["dead"],
-        cost_today=spent(connection, now // DAY_SECONDS * DAY_SECONDS, None, None),
+        cost_today=_spent(connection, Budget(Scope.ALL), now // DAY_SECONDS * DAY_SECONDS),
         approvals=asked,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from daemon.budgets import Budget, Raise
 from daemon.clock import Clock
 from daemon.errors import LedgerError, OwnershipLost
 from daemon.ledger import (
@@ -50,7 +51,6 @@ from daemon.model import (
     ReadyConversation,
     Registered,
     StoredMessage,
-    Trust,
     Turn,
     TurnId,
     Verdict,
@@ -323,12 +323,16 @@ class SqliteLedger:
     # --- costs ----------------------------------------------------------------------------------
 
     async def book(self, call: ModelCall) -> None:
-        await self._write(costs.book, call)
+        await self._write(costs.book, call, self._clock.now())
 
-    async def spent(
-        self, *, since: float = 0.0, turn: TurnId | None = None, trust: Trust | None = None
-    ) -> float:
-        return await self._read(costs.spent, since, turn, trust)
+    async def spent(self, budgets: Sequence[Budget], since: float) -> tuple[float, ...]:
+        return await self._read(costs.spent, budgets, since)
+
+    async def raise_budget(self, more: Raise) -> None:
+        await self._own(costs.raise_budget, more, self._clock.now())
+
+    async def raises(self) -> tuple[Raise, ...]:
+        return await self._read(costs.raises, self._clock.now())
 
     # --- audit ----------------------------------------------------------------------------------
 

@@ -121,6 +121,8 @@ def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
         f"update inbox set {_STRIP} where id in (select id from inbox where registered_at < ? "
         "and state in ('left_out', 'unreadable') limit ?)",
         "delete from cost where id in (select id from cost where started_at < ? limit ?)",
+        "delete from budget_raise where id in "
+        "(select id from budget_raise where until < ? limit ?)",
         "delete from event where id in (select id from event where at < ? "
         "and not exists (select 1 from turn where turn.id = subject) "
         "and not exists (select 1 from outbox where outbox.id = subject) limit ?)",
@@ -211,6 +213,7 @@ def erase(
     audit.forget(connection, (who, *(row["conversation"] for row in shared)))
     facts = {"workspaces": len([workspace for workspace in gone if workspace is not None])}
     audit.append(connection, now, Audited("records.erased", COMMAND_LINE, facts=facts))
+    connection.execute("delete from budget_raise where whose = ?", (who,))
     return tuple(workspace for workspace in gone if workspace is not None)
 
 
@@ -229,8 +232,10 @@ def _erase_conversation(
     for table in ("event", "outbox", "approval", "turn", "name"):
         connection.execute(f"delete from {table} where conversation = ?", (id_,))
     connection.execute(
-        "update cost set conversation = '', booked_on = '' where conversation = ?", (id_,)
+        "update cost set conversation = '', booked_on = '', channel = '' where conversation = ?",
+        (id_,),
     )
+    connection.execute("delete from budget_raise where whose = ?", (id_,))
     connection.execute("delete from conversation where id = ?", (id_,))
     return workspace
 

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.budgets import Limits
 from daemon.clock import SystemClock
 from daemon.gateway import ModelGateway
-from daemon.model import ModelCall
 from tests.bench.rows import Row, compare, more, ratio
-from tests.integration.gateway_help import turn
+from tests.integration.gateway_help import MODEL, Book, turn
 
 MESSAGES = "/v1/messages?beta=true"
 BODY_BYTES = 24_000
@@ -83,21 +83,16 @@ async def serve_upstream() -> None:
 
 
 async def serve_gateway(url: str) -> None:
-    async def book(call: ModelCall) -> None:
-        pass
-
-    async def spent_today(since: float) -> float:
-        return 0.0
-
     gateway = ModelGateway(
         upstream_url=url,
         api_key="sk-ant-bench",
+        model=MODEL,
         clock=SystemClock(),
-        book=book,
-        per_turn=1e9,
-        daily=1e9,
-        spent_today=spent_today,
+        limits=Limits(per_turn=1e9, per_sender_daily=1e9, daily=1e9),
+        books=Book(),
         observe=lambda _: None,
+        nearing=lambda _: None,
+        channel_of=lambda _: "C1",
     )
     async with gateway:
         token = gateway.issue()

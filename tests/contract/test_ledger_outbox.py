@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from daemon.budgets import Budget, Raise, Scope
 from daemon.errors import LedgerError
 from daemon.model import (
     ConversationId,
@@ -13,7 +14,6 @@ from daemon.model import (
     ModelCall,
     Trust,
     Turn,
-    TurnId,
     Usage,
 )
 from tests.ledgers import Stage, post
@@ -175,26 +175,60 @@ async def call(stage: Stage, turn: Turn, cost: float, at: float | None = None) -
             200,
             stage.clock.now() if at is None else at,
             1.0,
+            turn.connector,
+            "C1",
         )
     )
 
 
-async def test_costs_are_summed_by_time_turn_and_label(stage: Stage) -> None:
+async def test_costs_are_summed_by_budget_and_daily_ones_by_day(stage: Stage) -> None:
     one = await stage.running(conversation="t1")
-    await stage.hear(stage.message(conversation="t2", trust=Trust.PUBLIC))
+    await stage.hear(stage.message(conversation="t2", trust=Trust.PUBLIC, sender="bob"))
     two = await stage.claim("t2")
     yesterday = stage.clock.now() - 86_400
     await call(stage, one, 0.25)
     await call(stage, one, 0.5, yesterday)
     await call(stage, two, 0.125)
     await stage.reopen()
-    spent = stage.ledger.spent
-    assert await spent() == 0.875
-    assert await spent(since=stage.clock.now()) == 0.375
-    assert await spent(turn=one.id) == 0.75
-    assert await spent(trust=Trust.PUBLIC) == 0.125
-    assert await spent(turn=TurnId("turn-none")) == 0
+    expected = {
+        Budget(Scope.TURN, one.id): 0.75,
+        Budget(Scope.TURN, "turn-none"): 0.0,
+        Budget(Scope.CONVERSATION, "t1"): 0.75,
+        Budget(Scope.SENDER, "test:ada"): 0.25,
+        Budget(Scope.SENDER, "test:bob"): 0.125,
+        Budget(Scope.CHANNEL, "C1"): 0.375,
+        Budget(Scope.CHANNEL, "C2"): 0.0,
+        Budget(Scope.CONNECTOR, "chat"): 0.375,
+        Budget(Scope.PUBLIC): 0.125,
+        Budget(Scope.ALL): 0.375,
+    }
+    spent = await stage.ledger.spent(list(expected), stage.clock.now())
+    assert dict(zip(expected, spent, strict=True)) == expected
     assert (await stage.ledger.counts()).cost_today == 0.375
+
+
+async def test_what_was_added_to_budgets_outlives_a_restart_until_its_time(stage: Stage) -> None:
+    now = stage.clock.now()
+    today = Raise(Budget(Scope.SENDER, "test:ada"), 5.0, now + 60)
+    ever = Raise(Budget(Scope.CONVERSATION, "t1"), 2.5, None)
+    for more in (today, ever):
+        await stage.ledger.raise_budget(more)
+    await stage.reopen()
+    assert await stage.ledger.raises() == (today, ever)
+    await stage.clock.advance(61)
+    assert await stage.ledger.raises() == (ever,)
+
+
+async def test_erasing_leaves_no_name_in_what_was_spent_or_added(stage: Stage) -> None:
+    one = await stage.running(conversation="t1")
+    await call(stage, one, 0.25)
+    for budget in (Budget(Scope.SENDER, "test:ada"), Budget(Scope.CONVERSATION, "t1")):
+        await stage.ledger.raise_budget(Raise(budget, 1.0, None))
+    await stage.ledger.erase("test:ada")
+    await stage.ledger.erase("t1")
+    assert await stage.ledger.raises() == ()
+    mine = (Budget(Scope.SENDER, "test:ada"), Budget(Scope.CHANNEL, "C1"), Budget(Scope.ALL))
+    assert await stage.ledger.spent(mine, 0.0) == (0.0, 0.0, 0.25)
 
 
 # --- at a glance ----------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ COMMANDS = [
     ("approvals", "list"),
     ("approvals", "approve"),
     ("approvals", "deny"),
+    ("budgets",),
+    ("budgets", "list"),
+    ("budgets", "raise"),
     ("slack",),
     ("slack", "manifest"),
     ("backup",),
@@ -118,6 +121,8 @@ def test_every_command_explains_itself(tmp_path: Path, command: tuple[str, ...])
         (("trace",), "Missing argument"),
         (("check", "--fast"), "No such option: --fast See `postroom check --help`."),
         (("dead", "eat"), "No such command 'eat'. See `postroom dead --help`."),
+        (("budgets", "raise", "daily", "0"), "0.0 is not in the range"),
+        (("budgets", "raise", "daily", "5", "--until", "soon"), "does not match"),
     ],
 )
 def test_a_wrong_usage_is_one_line_that_names_the_help(
@@ -148,7 +153,8 @@ def test_the_module_is_the_command_too(tmp_path: Path) -> None:
         ("[deamon]\nx = 1\n" + SLACK, r"deamon: there is no such key"),
         (SLACK + "colour = 'red'\n", r"connectors\.slack\.colour: there is no such key"),
         ("[pool]\nmax_processes = 'many'\n" + SLACK, r"pool\.max_processes: .*integer"),
-        ("[budgets]\npublic_daily = 5.0\n" + SLACK, r"budgets\.public_daily: .*later version"),
+        ("[budgets]\ndaily = 0\n" + SLACK, r"budgets\.daily: .*greater than 0"),
+        ("[budgets.channels]\n'#talk' = 5\n" + SLACK, r"budgets\.channels: .*id of a channel"),
         ("[profiles.member]\ntools = []\nask = ['Bash']\n" + SLACK, r"profiles\.member\.ask: "),
         ("[isolation]\nlevel = 'bwrap'\n" + SLACK, r"isolation\.level: .*later version"),
         ("[ledger]\nurl = 'postgresql://x'\n" + SLACK, r"ledger\.url: .*later version"),
@@ -229,8 +235,11 @@ def test_without_a_daemon_reading_says_so_and_how_to_start_it(tmp_path: Path) ->
     for command in (("status",), ("trace", "x"), ("dead", "list"), ("conversations", "list"),
                     ("conversations", "show", "x"), ("conversations", "stop", "x"),
                     ("dead", "retry", "x"), ("approvals", "list"),
-                    ("approvals", "approve", "x")):  # fmt: skip
+                    ("approvals", "approve", "x"), ("budgets", "list"),
+                    ("budgets", "raise", "daily", "5")):  # fmt: skip
         assert "`postroom run`" in postroom(tmp_path, *command).refused(69), command
+    told = postroom(tmp_path, "budgets", "raise", "weekly", "5").refused(2)
+    assert told.startswith("there is no budget 'weekly'; there are per_conversation, ")
     assert "nothing to back up" in postroom(tmp_path, "backup", "copy").refused(69)
     alive = postroom(tmp_path, "status", "--check")
     assert (alive.status, alive.out, alive.err) == (1, "", "")

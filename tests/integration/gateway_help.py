@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 import aiohttp
 
+from daemon.budgets import Budget, Limits, Raise
 from daemon.clock import Clock, ManualClock, SystemClock
 from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
-from daemon.gateway import CallObserved, ModelGateway, Outcome, Upstream
+from daemon.gateway import CallObserved, ModelGateway, Nearing, Outcome, Upstream
 from daemon.model import (
     ConversationId,
     Message,
@@ -35,24 +36,33 @@ from daemon.model import (
 KEY = "sk-ant-canary-of-the-real-key"
 MODEL = "claude-sonnet-5"
 SECONDS = 20.0
+NO_LIMITS = Limits()
 
 
-def turn(name: str = "turn-1", *, attempt: int = 1) -> Turn:
+def turn(
+    name: str = "turn-1",
+    *,
+    attempt: int = 1,
+    conversation: str = "slack:T1:C1:1.1",
+    sender: str = "slack:T1:U1",
+    trust: Trust = Trust.MEMBER,
+    channel: str = "C1",
+) -> Turn:
     message = Message(
         connector="slack",
         outside_id="T1/C1/1.1",
-        conversation=ConversationId("slack:T1:C1:1.1"),
-        sender=Sender("slack:T1:U1", "Ada", Trust.MEMBER),
+        conversation=ConversationId(conversation),
+        sender=Sender(sender, "Ada", trust),
         text="hello",
         sent_at=0.0,
         priority=Priority.CHAT,
-        target={},
+        target={"channel": channel},
     )
     return Turn(
         id=TurnId(name),
         conversation=message.conversation,
         connector="slack",
-        trust=Trust.MEMBER,
+        trust=trust,
         workspace=Workspace("w", Path("w"), str(uuid.uuid4())),
         messages=(StoredMessage(new_message_id(), message, 0.0),),
         claimed_at=0.0,
@@ -60,10 +70,12 @@ def turn(name: str = "turn-1", *, attempt: int = 1) -> Turn:
     )
 
 
-def ask(text: str = "[[say:ok]]", *, stream: bool = True, model: str = MODEL) -> dict[str, Any]:
+def ask(
+    text: str = "[[say:ok]]", *, stream: bool = True, model: str = MODEL, max_tokens: int = 1000
+) -> dict[str, Any]:
     return {
         "model": model,
-        "max_tokens": 1000,
+        "max_tokens": max_tokens,
         "messages": [{"role": "user", "content": text}],
         "stream": stream,
     }
@@ -71,12 +83,13 @@ def ask(text: str = "[[say:ok]]", *, stream: bool = True, model: str = MODEL) ->
 
 @dataclass
 class Book:
-    """The ledger's `book` and `spent`, in memory. `gate`, while set, holds bookings back."""
+    """What the gateway needs of the ledger, in memory. `before` is what was booked on a budget
+    before the gateway started; `gate`, while set, holds bookings back.
+    """
 
     calls: list[ModelCall] = field(default_factory=list)
-    before: float = 0.0
-    """US dollars booked today before the gateway started."""
-    by_turn: dict[str, float] = field(default_factory=dict)
+    before: dict[Budget, float] = field(default_factory=dict)
+    raised: tuple[Raise, ...] = ()
     asked_since: list[float] = field(default_factory=list)
     gate: asyncio.Event | None = None
     failure: Exception | None = None
@@ -88,12 +101,12 @@ class Book:
             raise self.failure
         self.calls.append(call)
 
-    async def spent_today(self, since: float) -> float:
+    async def spent(self, budgets: Sequence[Budget], since: float) -> tuple[float, ...]:
         self.asked_since.append(since)
-        return self.before
+        return tuple(self.before.get(budget, 0.0) for budget in budgets)
 
-    async def spent_by(self, name: TurnId) -> float:
-        return self.by_turn.get(name, 0.0)
+    async def raises(self) -> tuple[Raise, ...]:
+        return self.raised
 
 
 @dataclass
@@ -104,6 +117,7 @@ class Rig:
     book: Book
     clock: Clock
     observed: list[CallObserved]
+    nearing: list[Nearing]
     keys: list[bool]
     _news: asyncio.Condition
 
@@ -144,16 +158,17 @@ class Rig:
 @asynccontextmanager
 async def rig(
     *,
-    per_turn: float | None = None,
-    daily: float | None = None,
+    limits: Limits = NO_LIMITS,
     clock: Clock | None = None,
     book: Book | None = None,
     api_key: str = KEY,
     upstream: Callable[[str], Upstream] = Upstream,
     url: str | None = None,
+    model: str = MODEL,
 ) -> AsyncIterator[Rig]:
     book, clock = book or Book(), clock or SystemClock()
     observed: list[CallObserved] = []
+    nearing: list[Nearing] = []
     keys: list[bool] = []
     news = asyncio.Condition()
     telling: set[asyncio.Task[None]] = set()
@@ -168,29 +183,31 @@ async def rig(
         telling.add(task)
         task.add_done_callback(telling.discard)
 
-    async with StandInModel(script=directed, api_key=KEY) as model:
+    async with StandInModel(script=directed, api_key=KEY) as standing:
         gateway = ModelGateway(
-            upstream_url=url or model.url,
+            upstream_url=url or standing.url,
             api_key=api_key,
+            model=model,
             clock=clock,
-            book=book.book,
-            per_turn=per_turn,
-            daily=daily,
-            spent_today=book.spent_today,
-            spent_by=book.spent_by,
+            limits=limits,
+            books=book,
             observe=observe,
+            nearing=nearing.append,
+            channel_of=lambda turn: str(turn.messages[0].message.target.get("channel", "")),
             key_changed=keys.append,
-            upstream=upstream(url or model.url),
+            upstream=upstream(url or standing.url),
         )
         async with gateway, aiohttp.ClientSession(auto_decompress=False) as http:
-            yield Rig(gateway, model, http, book, clock, observed, keys, news)
+            yield Rig(gateway, standing, http, book, clock, observed, nearing, keys, news)
 
 
 @asynccontextmanager
-async def on_a_day(start: float, **limits: float) -> AsyncIterator[tuple[Rig, ManualClock]]:
+async def on_a_day(
+    start: float, limits: Limits, book: Book | None = None, model: str = MODEL
+) -> AsyncIterator[tuple[Rig, ManualClock]]:
     """A rig whose clock stands at `start` until a test turns it."""
     clock = ManualClock(start)
-    async with rig(clock=clock, **limits) as built:  # type: ignore[arg-type]  # floats only
+    async with rig(clock=clock, limits=limits, book=book, model=model) as built:
         yield built, clock
 
 

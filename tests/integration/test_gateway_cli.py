@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import claude_agent_sdk
 import pytest
 
+from daemon.budgets import Budget, Limits, Scope
+from daemon.demo.model import StandInModel
+from daemon.demo.script import directed
 from daemon.gateway import Outcome
+from daemon.gateway.body import judge
+from daemon.gateway.rules import BETAS
 from daemon.ports import Refusal
+from tests.cli import Cli, Home
 from tests.integration.gateway_help import KEY, MODEL, Book, Rig, rig, turn
 
 CLI = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 HELLO = "[[say:good morning]]"
+DOT = (  # a PNG of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
 
 pytestmark = [pytest.mark.cli, pytest.mark.skipif(not CLI.exists(), reason="no bundled CLI")]
 
@@ -70,15 +82,38 @@ async def test_a_turn_of_the_cli_is_answered_and_metered(tmp_path: Path) -> None
         assert call.cost == pytest.approx(said["total_cost_usd"])
 
 
+@pytest.mark.parametrize("name", ["claude-sonnet-5", "claude-opus-5-5"])
+async def test_all_that_the_cli_asks_for_is_let_through(tmp_path: Path, name: str) -> None:
+    """Asked directly: with a tool and its result, with an image, and for as much as it would."""
+    picture = tmp_path / "work" / "dot.png"
+    async with StandInModel(directed) as model:
+        home = Home(tmp_path, model.url).make()
+        picture.write_bytes(base64.b64decode(DOT))
+        read = json.dumps({"file_path": str(picture)})
+        work = json.dumps({"command": "echo worked"})
+        tools = ("--tools", "Bash,Read", "--allowedTools", "Bash,Read")
+        async with Cli(home, *tools, "--model", name) as cli:
+            await cli.ask(str(uuid4()), f"[[tool:Bash {work}]][[tool:Read {read}]][[say:seen]]")
+        assert len(model.journal) == 3
+        assert '"image"' in json.dumps(model.journal[-1].body)
+        for entry in model.journal:
+            assert entry.path == "/v1/messages"
+            judged = judge(json.dumps(entry.body).encode(), name)
+            assert json.loads(judged.body(9)) == {**entry.body, "max_tokens": 9}
+            betas = entry.headers["anthropic-beta"].split(",")
+            assert [beta for beta in betas if beta not in BETAS] == []
+
+
 async def test_a_spent_budget_ends_the_turn_at_once(tmp_path: Path) -> None:
-    async with rig(daily=1.0, book=Book(before=5.0)) as world:
+    daily = Budget(Scope.ALL)
+    async with rig(limits=Limits(daily=1.0), book=Book(before={daily: 5.0})) as world:
         token = world.token(turn())
         began = time.monotonic()
         said = await run(world, token, tmp_path)
         assert said["is_error"]
         assert said["api_error_status"] == 403
         assert time.monotonic() - began < 30
-        assert await world.gateway.close_turn(token) == Refusal("daily")
+        assert await world.gateway.close_turn(token) == Refusal(daily)
         assert world.outcomes().count(Outcome.REFUSED) == 1
 
 

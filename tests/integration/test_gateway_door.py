@@ -46,7 +46,7 @@ async def test_credentials_of_the_client_never_reach_the_model(world: Rig) -> No
         "anthropic-organization-id": theirs,
         "x-forwarded-for": theirs,
         "anthropic-version": "2023-06-01",
-        "anthropic-beta": "fine-grained-2025",
+        "anthropic-beta": "files-api-2025-04-14, effort-2025-11-24,mcp-servers-2025-12-04",
     }
     async with world.post(token, headers=headers) as answer:
         assert answer.status == 200
@@ -56,7 +56,7 @@ async def test_credentials_of_the_client_never_reach_the_model(world: Rig) -> No
     assert theirs not in json.dumps(dict(sent))
     assert token not in json.dumps(dict(sent))
     assert sent["anthropic-version"] == "2023-06-01"
-    assert sent["anthropic-beta"] == "fine-grained-2025"
+    assert sent["anthropic-beta"] == "effort-2025-11-24", "no experiment that acts or keeps"
     assert sent["accept-encoding"] == "identity"
 
 
@@ -202,10 +202,9 @@ async def test_a_request_that_is_too_large_is_refused(world: Rig) -> None:
 
 
 async def test_a_large_request_passes_whole(world: Rig) -> None:
-    token, text = world.token(turn()), "[[echo]]" + "x" * (3 << 20)
-    status, body = await world.say(token, ask(text, stream=False))
-    assert status == 200
-    assert json.loads(body)["content"][0]["text"] == text.removeprefix("[[echo]]")
+    token, asked = world.token(turn()), ask("[[say:ok]]" + "x" * (3 << 20))
+    assert (await world.say(token, asked))[0] == 200
+    assert world.model.journal[0].body == asked
 
 
 async def test_a_token_has_so_many_calls_at_once_and_no_more(world: Rig) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from daemon.budgets import Limits
 from daemon.demo.controls import Fault
 from daemon.demo.messages_api import frames, message_body
 from daemon.demo.script import Reply
@@ -137,10 +138,12 @@ async def test_a_client_that_goes_away_before_headers_ends_the_models_work(world
         await entry.ended.wait()
     assert entry.outcome == "cut by the client"
     await world.gateway.close_turn(token)
-    assert [(call.status, call.cost) for call in world.book.calls] == [(0, 0.0)]
+    (call,) = world.book.calls
+    assert (call.status, call.usage.output) == (0, 0)
+    assert call.cost > 0, "what is asked for and hung up on is not free"
 
 
-@pytest.mark.parametrize("how", ["closed", "revoked", "stopped"])
+@pytest.mark.parametrize("how", ["closed", "revoked", "stopped", "halted"])
 async def test_closing_a_turn_cuts_its_calls_and_books_what_was_seen(world: Rig, how: str) -> None:
     token, gate = world.token(turn()), world.model.hold(where="stream")
     async with world.post(token, ask(TEXT)) as answer:
@@ -150,8 +153,9 @@ async def test_closing_a_turn_cuts_its_calls_and_books_what_was_seen(world: Rig,
         elif how == "stopped":
             await world.gateway.stop()
         else:
-            world.gateway.revoke(token)
+            (world.gateway.revoke if how == "revoked" else world.gateway.halt)(token)
             await world.until(lambda: bool(world.observed))
+            assert (await world.say(token))[0] == 403
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.read()
     await world.gateway.stop()
@@ -165,6 +169,19 @@ async def test_closing_a_turn_cuts_its_calls_and_books_what_was_seen(world: Rig,
     async with asyncio.timeout(SECONDS):
         await entry.ended.wait()
     assert entry.outcome == "cut by the client"
+
+
+async def test_a_stopped_turn_asks_nothing_more_and_the_next_one_may(world: Rig) -> None:
+    token = world.token(turn("first"))
+    world.gateway.halt(token)
+    status, body = await world.say(token)
+    assert (status, json.loads(body)["error"]["message"]) == (
+        403,
+        "A person has stopped this turn.",
+    )
+    assert await world.gateway.close_turn(token) is None
+    world.gateway.open_turn(token, turn("second"))
+    assert (await world.say(token))[0] == 200
 
 
 async def test_text_that_was_streamed_is_paid_for_though_the_count_never_came() -> None:
@@ -369,11 +386,12 @@ async def test_a_port_that_is_taken_is_an_error_at_start(world: Rig) -> None:
         upstream_url=world.model.url,
         api_key=KEY,
         clock=world.clock,
-        book=book.book,
-        per_turn=None,
-        daily=None,
-        spent_today=book.spent_today,
+        model="claude-sonnet-5",
+        limits=Limits(),
+        books=book,
         observe=lambda _: None,
+        nearing=lambda _: None,
+        channel_of=lambda _: "",
         port=world.gateway.port,
     )
     with pytest.raises(OSError, match="address already in use"):

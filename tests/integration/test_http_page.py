@@ -5,6 +5,7 @@ does not say.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from daemon.approvals import Ruling
+from daemon.budgets import Budget, Scope, Statement, read_budget
 from daemon.clock import ManualClock
 from daemon.guard import PROBES
 from daemon.health import HealthRegistry, LoopPulse
 from daemon.httpd import Doors, application
 from daemon.ledger import SqliteLedger, open_ledger
 from daemon.metrics import Metrics
-from daemon.model import Health, HealthState, TurnState, Unreadable
+from daemon.model import Health, HealthState, JsonObject, TurnState, Unreadable
 from daemon.ports import Ending
 from daemon.serving import serving
 from tests.ledgers import IMPLEMENTATIONS, Stage
@@ -107,6 +109,12 @@ def _doors(ledger: SqliteLedger, clock: ManualClock) -> Doors:
     async def decide(code: str, approve: bool) -> Ruling:
         return Ruling(approve, f"there is no {code}")
 
+    async def budgets() -> tuple[Statement, ...]:
+        return (Statement(Budget(Scope.ALL), 50.0, 7.5, 0.5, 0.0, closed=False),)
+
+    async def raise_budget(name: str, dollars: float, until: float | None) -> JsonObject:
+        return {"budget": str(read_budget(name)), "dollars": dollars, "until": until}
+
     return Doors(
         registry=registry,
         loop=LoopPulse(clock, metrics),
@@ -124,6 +132,8 @@ def _doors(ledger: SqliteLedger, clock: ManualClock) -> Doors:
         retry=retry,
         erase=erase,
         decide=decide,
+        budgets=budgets,
+        raise_budget=raise_budget,
         token=lambda: TOKEN,
     )
 
@@ -159,6 +169,9 @@ OPERATIONS = [
     ("POST", "/api/v1/conversations/{id}/erase"),
     ("POST", "/api/v1/approvals/{id}/approve"),
     ("POST", "/api/v1/approvals/{id}/deny"),
+    ("GET", "/api/v1/budgets"),
+    ("POST", "/api/v1/budgets/{id}/raise/{dollars}"),
+    ("POST", "/api/v1/budgets/{id}/raise/{dollars}/until/{until}"),
 ]
 
 
@@ -210,7 +223,7 @@ def test_any_method_of_http_is_answered_in_kind(site: Site, method: str, path: s
     for other in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
         if other == method:
             continue
-        asked = site.url + path.replace("{id}", "nothing")
+        asked = site.url + re.sub(r"{\w+}", "nothing", path)
         headers = {**SHOWN, "X-Postroom": "1"}
         answer = requests.request(other, asked, headers=headers, data="{}", timeout=60)
         assert answer.status_code == 405, other

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.budgets import Budget, Scope
 from daemon.clock import ManualClock
 from daemon.errors import LedgerError
 from daemon.ledger import migrations, open_ledger, read_only
@@ -75,7 +76,8 @@ async def test_everything_of_the_first_version_is_worked_on_by_this_one(data: Pa
         (effect,) = await ledger.left_sending("chat")
         assert (effect.id, effect.started_at) == ("eff-1", 111.0)
         assert await ledger.cursor("mail", "INBOX") == Cursor("mail", "INBOX", 5, 42)
-        assert await ledger.spent() == 0.25
+        booked = [Budget(Scope.ALL), Budget(Scope.CONNECTOR, "chat"), Budget(Scope.TURN, "turn-1")]
+        assert await ledger.spent(booked, 0.0) == (0.25, 0.25, 0.25)
         found = await ledger.find_conversation("chat", ("<m1@x>",))
         assert found is not None
         assert found.id == "t1"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from daemon import config
+from daemon.budgets import Limits
 from daemon.errors import ConfigError
 
 SLACK = """
@@ -39,7 +40,7 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
         ("[deamon]\nx = 1", "deamon: there is no such key"),
         ("[pool]\nmax_processes = 'many'", "pool.max_processes: "),
         ("[agent]\napi_key = 'sk-ant-123'", "agent.api_key: a secret is never in the file"),
-        ("[budgets]\nper_conversation = 5", "budgets.per_conversation: "),
+        ("[budgets]\nper_conversation = -5", "budgets.per_conversation: "),
         (
             "[profiles.member]\ntools=['Read']\nask = ['Bash']",
             "profiles.member.ask: 'Bash' is not among the profile's tools",
@@ -125,3 +126,16 @@ def test_a_missing_secret_names_its_key(tmp_path: Path) -> None:
     found = read(SLACK, tmp_path)
     with pytest.raises(ConfigError, match=r"agent\.api_key: the environment has no ANTHROPIC"):
         config.load_secrets(found, {})
+
+
+def test_all_limits_are_gathered_from_where_they_are_written(tmp_path: Path) -> None:
+    bounds = "[budgets]\nper_turn = 1\npublic_daily = 5\nchannels = { C2 = 2 }"
+    environ = {"POSTROOM__BUDGETS__CHANNELS__C1": "3", "POSTROOM__BUDGETS__DAILY": "50"}
+    found = read(f"{bounds}\n{SLACK}\ndaily = 7.5", tmp_path, **environ)
+    assert found.limits() == Limits(
+        per_turn=1.0,
+        public_daily=5.0,
+        daily=50.0,
+        channels={"C1": 3.0, "C2": 2.0},
+        connectors={"slack": 7.5},
+    )

@@ -13,6 +13,7 @@ import pytest
 
 from daemon import texts
 from daemon.agents.scripted import Die, Fail, Retry, Say, Start, Step, Think, Use, Wait, Work
+from daemon.budgets import Budget, Scope
 from daemon.clock import ManualClock, SystemClock
 from daemon.delivery import LOOK_AGAIN_SECONDS
 from daemon.errors import LedgerError, StartFailed
@@ -310,7 +311,7 @@ async def test_a_model_that_thinks_for_long_is_not_called_away(tmp_path: Path) -
 
 async def test_a_spent_turn_budget_ends_the_turn_with_a_clear_text(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
-        flow.gateway.refusals = [Refusal("per_turn")]
+        flow.gateway.refusals = [Refusal(Budget(Scope.TURN, "any"))]
         flow.agents.script = lambda _: [Fail("api", 403)]
         await flow.say("hello")
         assert await flow.answers(1) == [("t1", texts.TURN_BUDGET)]
@@ -318,7 +319,7 @@ async def test_a_spent_turn_budget_ends_the_turn_with_a_clear_text(tmp_path: Pat
 
 async def test_a_spent_day_is_told_at_once_and_the_turn_waits(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
-        flow.gateway.shut = Refusal("daily")
+        flow.gateway.shut = Refusal(Budget(Scope.ALL))
         await flow.say("hello")
         assert await flow.answers(1) == [("t1", texts.DAILY_BUDGET)]
         assert flow.agents.prompts == []
@@ -332,7 +333,7 @@ async def test_a_spent_day_keeps_each_conversation_to_a_workspace_of_its_own(
 ) -> None:
     async with Flow(tmp_path, max_processes=3, spares=1) as flow:
         flow.agents.script = echo
-        flow.gateway.shut = Refusal("daily")
+        flow.gateway.shut = Refusal(Budget(Scope.ALL))
         await flow.until(lambda: flow.pool.numbers()["spare"] == 1)
         await flow.say("one", "t1")
         await flow.say("two", "t2")

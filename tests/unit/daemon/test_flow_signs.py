@@ -60,6 +60,19 @@ async def test_stop_is_heard_while_another_process_makes_way(tmp_path: Path) -> 
         assert (await flow.answers(3))[2] == ("t2", "well")
 
 
+async def test_stop_cuts_the_model_off_at_once_whatever_the_process_does(tmp_path: Path) -> None:
+    async with Flow(tmp_path) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Say("never")]
+        await flow.say("hello")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await flow.until(lambda: flow.pool.stop_turn(ConversationId("t1")))
+        await flow.until(lambda: bool(flow.gateway.halted))
+        assert set(flow.gateway.halted) == flow.gateway.live
+        go.set()
+        assert await flow.answers(1) == [("t1", texts.STOPPED)]
+
+
 async def test_each_turn_shows_a_sign_also_one_that_waited(tmp_path: Path) -> None:
     async with Flow(tmp_path) as flow:
         first, second = asyncio.Event(), asyncio.Event()

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession
 
 from daemon.approvals import Ruling
+from daemon.budgets import Budget, Scope, Statement, read_budget
 from daemon.clock import ManualClock
 from daemon.health import HealthRegistry, LoopPulse
 from daemon.httpd import Doors, application
@@ -45,6 +48,8 @@ class Site:
             erase=self._erase,
             decide=self._decide,
             token=lambda: self.token,
+            budgets=self._budgets,
+            raise_budget=self._raise,
         )
         self.url = ""
         self.session = ClientSession()
@@ -63,6 +68,13 @@ class Site:
         known = approval == "apr-1"
         self.decided.append((approval, approve))
         return Ruling(known, "" if known else "It has expired.")
+
+    async def _budgets(self) -> tuple[Statement, ...]:
+        return (Statement(Budget(Scope.SENDER, "slack:T1:U1"), 20.0, 7.5, 0.5, 5.0, closed=False),)
+
+    async def _raise(self, budget: str, dollars: float, until: float | None) -> dict[str, object]:
+        read_budget(budget)
+        return {"budget": budget, "dollars": dollars, "until": until}
 
     async def ask(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None
@@ -182,7 +194,7 @@ async def test_nothing_is_changed_by_reading(site: Site) -> None:
     for path in changing:
         assert "get" not in page["paths"][path]
         for method in ("GET", "HEAD"):
-            asked = site.url + path.replace("{id}", "t1")
+            asked = site.url + re.sub(r"{\w+}", "t1", path)
             async with site.session.request(method, asked, headers=OURS) as answer:
                 assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
@@ -312,3 +324,46 @@ async def test_an_unknown_id_is_no_error_of_ours(site: Site) -> None:
     for path in ("dead/nothing/retry", "dead/nothing/discard", "conversations/nothing/stop"):
         assert await site.ask(f"/api/v1/{path}", "POST", OURS) == (404, {"done": False})
     assert (await site.ask("/nowhere"))[0] == 404
+
+
+async def test_budgets_are_shown_with_what_is_spent_and_added(site: Site) -> None:
+    status, told = await site.ask("/api/v1/budgets")
+    assert status == 200
+    assert told == {
+        "budgets": [
+            {
+                "budget": "per_sender_daily:slack:T1:U1",
+                "limit_usd": 20.0,
+                "spent_usd": 7.5,
+                "held_usd": 0.5,
+                "raised_usd": 5.0,
+                "closed": False,
+            }
+        ]
+    }
+
+
+async def test_a_budget_is_raised_by_its_name_and_an_amount(site: Site) -> None:
+    name = quote("per_sender_daily:slack:T1:U1", safe="")
+    status, told = await site.ask(f"/api/v1/budgets/{name}/raise/2.5", "POST", OURS)
+    assert (status, told["budget"]) == (200, "per_sender_daily:slack:T1:U1")
+    assert (told["dollars"], told["until"]) == (2.5, None)
+    _, told = await site.ask("/api/v1/budgets/daily/raise/1/until/1800000000.0", "POST", OURS)
+    assert told["until"] == 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("weekly/raise/1", "there is no budget 'weekly'"),
+        ("daily/raise/-1", "above nought"),
+        ("daily/raise/nan", "above nought"),
+        ("daily/raise/inf", "above nought"),
+        ("daily/raise/much", "above nought"),
+        ("daily/raise/1/until/nan", "above nought"),
+    ],
+)
+async def test_what_is_no_budget_or_no_amount_is_told(site: Site, path: str, told: str) -> None:
+    status, answer = await site.ask(f"/api/v1/budgets/{path}", "POST", OURS)
+    assert status == 404
+    assert told in answer["error"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.budgets import Scope
 from daemon.metrics import Metrics
 
 # The operator's surface, "Metrics".
@@ -56,7 +57,8 @@ def test_what_alerts_watch_begins_at_nought() -> None:
     metrics.begin(["support"])
     page = metrics.text().decode()
     assert 'postroom_delivery_unclear_total{connector="support"} 0.0' in page
-    assert 'postroom_budget_refusals_total{scope="daily"} 0.0' in page
+    for scope in Scope:
+        assert f'postroom_budget_refusals_total{{scope="{scope}"}} 0.0' in page
 
 
 def test_the_operators_page_names_no_metric_that_is_not_there() -> None:

@@ -41,7 +41,7 @@ def test_what_can_be_is_taken_up_and_the_rest_is_named() -> None:
     running = configuration.parse(RUNNING)
     written = changed(
         daemon={"log_level": "debug", "notify": [], "listen": "127.0.0.1:9"},
-        budgets={"daily": 5.0},
+        budgets={"daily": 5.0, "channels": {"c1": 2.0}},
         retention={"records_days": 40},
         pool={"idle_seconds": 5},
         trust={"operators": ["slack:T1:U1"]},
@@ -49,6 +49,7 @@ def test_what_can_be_is_taken_up_and_the_rest_is_named() -> None:
     )
     reload = compare(running, written)
     assert reload.taken == (
+        "budgets.channels",
         "budgets.daily",
         "daemon.log_level",
         "daemon.notify",
@@ -63,6 +64,7 @@ def test_what_can_be_is_taken_up_and_the_rest_is_named() -> None:
     config = reload.config
     assert (config.daemon.log_level, config.daemon.notify) == ("debug", ())
     assert (config.budgets.per_turn, config.budgets.daily) == (1.0, 5.0)
+    assert config.budgets.channels == {"C1": 2.0}
     assert (config.daemon.port, config.pool.idle_seconds) == (8080, 600)
     assert config.agent.api_key is running.agent.api_key
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from daemon.commands.doctor import examine
+from daemon.commands.doctor import _money, examine
+from daemon.config import parse
+from daemon.gateway import prices
 
 
 class Model:
@@ -118,7 +121,14 @@ async def test_a_model_that_is_not_reached_is_a_failure_with_a_mend(
 async def test_what_is_left_open_is_a_warning_and_no_failure(doctor: Doctor) -> None:
     status, found = await doctor()
     assert status == 0
-    for part in ("budgets.per_turn", "budgets.daily", "daemon.notify", "isolation"):
+    for part in (
+        "budgets.per_turn",
+        "budgets.per_conversation",
+        "budgets.per_sender_daily",
+        "budgets.daily",
+        "daemon.notify",
+        "isolation",
+    ):
         assert found[part]["state"] == "warn", part
         assert found[part]["mend"], part
     limits = "[budgets]\nper_turn = 1.0\ndaily = 5.0\n[pool]\nmax_processes = 100000"
@@ -128,6 +138,22 @@ async def test_what_is_left_open_is_a_warning_and_no_failure(doctor: Doctor) -> 
         "warn",
         "lower pool.max_processes",
     )
+
+
+MUTE = {"connectors": {"mute": {"kind": "_skeleton", "inbox": "in", "outbox": "out"}}}
+
+
+@pytest.mark.parametrize(("days", "state"), [(120, "pass"), (121, "warn")])
+def test_prices_that_are_old_are_a_warning(days: int, state: str) -> None:
+    findings = {each.part: each for each in _money(parse(MUTE), prices.AS_OF + timedelta(days))}
+    assert findings["prices"].state == state
+    assert "prices.model" not in findings
+
+
+def test_a_model_without_a_price_is_a_warning() -> None:
+    config = parse({"agent": {"model": "vendor/model-1"}, **MUTE})
+    findings = {each.part: each for each in _money(config, prices.AS_OF)}
+    assert "vendor/model-1" in findings["prices.model"].detail
 
 
 async def test_a_bad_configuration_is_the_one_finding(

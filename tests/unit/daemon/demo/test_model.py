@@ -31,7 +31,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def request_body(*messages: Mapping[str, Any] | str, **more: Any) -> dict[str, Any]:
     """A request; a bare string is a user message."""
     turns = [{"role": "user", "content": m} if isinstance(m, str) else dict(m) for m in messages]
-    return {"model": "claude-x", "max_tokens": 9, "messages": turns, "stream": True, **more}
+    return {"model": "claude-x", "max_tokens": 900, "messages": turns, "stream": True, **more}
 
 
 def events(raw: str) -> list[tuple[str, dict[str, Any]]]:

@@ -60,15 +60,27 @@ def test_only_known_headers_go_up_and_one_key_among_them() -> None:
         "Forwarded",
         "Anthropic-Organization-Id",
         "Anthropic-Workspace-Id",
-        "Anthropic-Version",
         "Anthropic-Beta",
+        "Anthropic-Version",
         "Content-Type",
         "X-Stainless-Retry-Count",
         "User-Agent",
     ]
     sent = rules.to_upstream([(name, "theirs") for name in names], "ours")
-    assert [name for name, value in sent if value == "theirs"] == names[-5:]
+    assert [name for name, value in sent if value == "theirs"] == names[-4:]
     assert sent[-2:] == [("x-api-key", "ours"), ("accept-encoding", "identity")]
+
+
+def test_only_known_experiments_go_up() -> None:
+    sent = rules.to_upstream(
+        [
+            ("Anthropic-Beta", "claude-code-20250219, files-api-2025-04-14 ,effort-2025-11-24"),
+            ("anthropic-beta", "code-execution-2025-08-25"),
+        ],
+        "ours",
+    )
+    betas = [value for name, value in sent if name.lower() == "anthropic-beta"]
+    assert betas == ["claude-code-20250219,effort-2025-11-24"]
 
 
 def test_only_known_headers_come_back() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemon.budgets import Budget, Raise, Scope
 from daemon.clock import ManualClock
 from daemon.ledger import audit, intake, migrations, open_ledger, read_only
 from daemon.model import (
@@ -22,10 +23,12 @@ from daemon.model import (
     AuditFindings,
     AuditHead,
     ConversationId,
+    ModelCall,
     Sender,
     Stop,
     Trust,
     TurnState,
+    Usage,
 )
 from daemon.ports import Ending
 from tests.ledgers import IMPLEMENTATIONS, Stage, post
@@ -87,6 +90,21 @@ async def retain(stage: Stage, *, days: float) -> None:
 
 
 # --- what is recorded -----------------------------------------------------------------------------
+
+
+async def test_what_the_model_cost_and_what_was_added_to_a_budget_is_recorded(stage: Stage) -> None:
+    turn = await stage.running()
+    await stage.ledger.book(
+        ModelCall(T1, turn.id, turn.sender, "claude", Usage(10, 5), 0.25, 200, 1.0, 2.0)
+    )
+    await stage.ledger.raise_budget(Raise(Budget(Scope.SENDER, turn.sender), 5.0, None))
+    *_, asked, raised = await records(stage.root)
+    assert (asked["what"], asked["by"]) == ("model.asked", AGENT)
+    assert asked["facts"] == {"turn": turn.id, "model": "claude", "status": 200, "dollars": 0.25}
+    assert (raised["what"], raised["by"]) == ("budget.raised", COMMAND_LINE)
+    assert raised["facts"] == {"scope": "per_sender_daily", "dollars": 5.0, "until": None}
+    assert turn.sender not in json.dumps([asked, raised]), "nobody's name is in the chain"
+    assert (await findings(stage.root)).faults == ()
 
 
 async def test_each_step_from_the_question_to_the_arrival_of_the_answer_is_recorded(
