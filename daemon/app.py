@@ -35,7 +35,8 @@ from daemon.gateway import CallObserved, ModelGateway
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
 from daemon.httpd import Doors, application
 from daemon.intake import LedgerIntake
-from daemon.isolation.proof import choose_level
+from daemon.isolation import users
+from daemon.isolation.proof import Choice, choose_level
 from daemon.ledger import open_ledger
 from daemon.metrics import Metrics
 from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, Turn
@@ -284,14 +285,22 @@ class Daemon:
             gc.enable()
         self.level = choice.level.name
         self.metrics.isolation_level.info({"level": self.level})
-        for why in choice.passed_over:
-            log.info("walls.passed_over", why=why)
+        await self._tell_what_is_weaker(choice)
         proof = choice.proof.sentence() if choice.proof else "none"
         log.info("walls.proven", level=self.level, proof=proof)
         opened: Agents = office.open_agents(
             self.config, choice.level, self.gateway.port, all_tools(self.connectors)
         )
         return opened
+
+    async def _tell_what_is_weaker(self, choice: Choice) -> None:
+        for why in choice.passed_over:
+            log.info("walls.passed_over", why=why)
+        had_users = await asyncio.to_thread(users.in_use, self._data_dir / "conversations")
+        if had_users and not choice.level.own_users:
+            why = "; ".join(choice.passed_over) or "it is configured so"
+            told = f"conversations had users of their own, and have none now at {choice.level.name}"
+            self.spawn(self.notifier.tell("isolation", f"{told}: {why}"))
 
     # --- wiring ---------------------------------------------------------------------------------
 

@@ -94,8 +94,8 @@ class Users:
     def __init__(self, roots: Iterable[Path], numbers: range = NUMBERS) -> None:
         self._numbers = numbers
         # Of two with one owner (somebody copied a directory) one alone keeps it.
-        by_user = {user: root for root in roots if (user := owner(root)) in numbers}
-        self._users = {root: user for user, root in by_user.items()}
+        by_user = {user: root.name for root in roots if (user := owner(root)) in numbers}
+        self._users = {name: user for user, name in by_user.items()}
         self._last = max(self._users.values(), default=numbers.start - 1)
 
     def assign(self, root: Path) -> tuple[int, bool]:
@@ -103,14 +103,14 @@ class Users:
         handed over: the workspace is new, comes from a backup, or from a time at another level.
         Raises WallError when all numbers are taken.
         """
-        if root in self._users:
-            return self._users[root], False
-        self._users[root] = self._last = self._free()
+        if root.name in self._users:
+            return self._users[root.name], False
+        self._users[root.name] = self._last = self._free()
         return self._last, True
 
     def forget(self, root: Path) -> None:
         """The workspace is gone, or its handing over failed."""
-        self._users.pop(root, None)
+        self._users.pop(root.name, None)
 
     def _free(self) -> int:
         """The next that nobody has: not at once that of a workspace that has just gone."""
@@ -120,6 +120,11 @@ class Users:
             if user not in taken and not _known(user):
                 return user
         raise WallError(f"isolation.level: all {len(numbers)} users have workspaces")
+
+
+def in_use(workspaces: Path) -> bool:
+    """Whether some conversation has had a user of its own. Blocking."""
+    return any(owner(root) in NUMBERS for root in workspaces.glob("ws-*"))
 
 
 def take_back(root: Path) -> None:

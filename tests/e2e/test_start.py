@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def place() -> Iterator[Path]:
     yield from passable_place()
 
 
+@pytest.mark.timeout(240)
 async def test_each_conversation_has_a_user_where_the_daemon_may_change_users(
     new_daemon: NewDaemon, slack: StandInSlack, place: Path
 ) -> None:
@@ -60,6 +62,14 @@ async def test_each_conversation_has_a_user_where_the_daemon_may_change_users(
         status, _, error = await daemon.run("backup", str(place / "copy"))
         assert status == 0, error
         assert len([*(place / "copy").rglob("*.jsonl")]) >= 2, "their transcripts are in it"
+    os.chmod(place, 0o700)  # noqa: PTH101 - then no user can pass
+    async with daemon:
+        page = (await daemon.get("/healthz"))[1]
+        assert page["isolation"] == "landlock"
+        (notice,) = [text for text in page["notices"] if "had users" in text]
+        assert f"chmod o+x {place}" in notice, "nothing weakens silently"
+        again = slack.mention(BEA, "C0001", asks, first.root)
+        assert (await slack.wait_for_answer(again, within=60)).text.strip() == str(os.geteuid())
     private = [path for path in daemon.data.iterdir() if path.name != "conversations"]
     assert [path.name for path in private if path.stat().st_mode & 0o077] == []
 
