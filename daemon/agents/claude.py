@@ -222,6 +222,8 @@ class ClaudeAgents:
     def _forget(self, workspace: Workspace) -> None:
         self._live.pop(workspace.id, None)
         self._on_disk.pop(workspace.id, None)
+        if self._users is not None:
+            self._users.release(workspace.root)
         self._pid_file(workspace).unlink(missing_ok=True)
         shutil.rmtree(self._processes / workspace.id, ignore_errors=True)
 

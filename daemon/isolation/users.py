@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
+import socket
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +21,7 @@ PASSAGE = 20_000
 """The group of all these users. It may pass through the two folders above the workspaces, and list
 neither.
 """
-NUMBERS = range(20_001, 59_998)
+NUMBERS = range(20_001, 59_990)
 """Below 60,000, as Debian keeps what is above, and within what a container's root usually has."""
 PROOF_NUMBERS = (59_998, 59_999)
 PROCESSES = 512
@@ -96,30 +98,52 @@ class Users:
         # Of two with one owner (somebody copied a directory) one alone keeps it.
         by_user = {user: root.name for root in roots if (user := owner(root)) in numbers}
         self._users = {name: user for user, name in by_user.items()}
-        self._last = max(self._users.values(), default=numbers.start - 1)
+        self._held: dict[str, socket.socket] = {}
 
     def assign(self, root: Path) -> tuple[int, bool]:
-        """The user of this workspace, and whether it is a new one, to whom all in it has to be
-        handed over: the workspace is new, comes from a backup, or from a time at another level.
-        Raises WallError when all numbers are taken.
+        """The user of this workspace, held until `release`, and whether it is a new one, to whom
+        all in it has to be handed over: the workspace is new, comes from a backup, from a time at
+        another level, or another daemon of this machine runs something as its former user. Raises
+        WallError when all numbers are taken.
         """
-        if root.name in self._users:
-            return self._users[root.name], False
-        self._users[root.name] = self._last = self._free()
-        return self._last, True
+        name = root.name
+        user = self._users.get(name)
+        if user is not None and self._hold(name, user):
+            return user, False
+        taken = set(self._users.values())
+        # From anywhere on: daemons of one machine then hardly ever come to the same number.
+        start = secrets.randbelow(len(self._numbers))
+        for step in range(len(self._numbers)):
+            user = self._numbers[(start + step) % len(self._numbers)]
+            if user not in taken and not _known(user) and self._hold(name, user):
+                self._users[name] = user
+                return user, True
+        raise WallError(f"isolation.level: all {len(self._numbers)} users are taken")
+
+    def release(self, root: Path) -> None:
+        """Nothing runs as the user of this workspace any more; it stays its user."""
+        if (held := self._held.pop(root.name, None)) is not None:
+            held.close()
 
     def forget(self, root: Path) -> None:
         """The workspace is gone, or its handing over failed."""
+        self.release(root)
         self._users.pop(root.name, None)
 
-    def _free(self) -> int:
-        """The next that nobody has: not at once that of a workspace that has just gone."""
-        numbers, taken = self._numbers, set(self._users.values())
-        for step in range(1, len(numbers) + 1):
-            user = numbers[(self._last - numbers.start + step) % len(numbers)]
-            if user not in taken and not _known(user):
-                return user
-        raise WallError(f"isolation.level: all {len(numbers)} users have workspaces")
+    def _hold(self, name: str, user: int) -> bool:
+        """Keep a number from other daemons while something runs under it, as all of a user's
+        processes are ended together. An abstract address ends with whoever holds it.
+        """
+        if name in self._held:
+            return True
+        held = socket.socket(socket.AF_UNIX)
+        try:
+            held.bind(f"\0postroom-user-{user}")
+        except OSError:
+            held.close()
+            return False
+        self._held[name] = held
+        return True
 
 
 def in_use(workspaces: Path) -> bool:

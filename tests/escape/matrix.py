@@ -181,7 +181,7 @@ HOSTS_MAY_SHUT = frozenset(
         *("reach it by a file handle", "rewrite a program of the system", "write a file of 3 GiB"),
         *("reach it through the daemon's root", "start a server planted in the workspace"),
         *("start a server planted in the CLI's state", "send the model's requests elsewhere"),
-        *("speak through planted memory", "hold a capability"),
+        *("speak through planted memory", "hold a capability", "write to shared memory"),
     }
 )
 """What a kernel, a container or a user without privileges does not let anybody do, or what the CLI

@@ -106,7 +106,8 @@ def place() -> Iterator[Path]:
 
 
 async def test_hidden_one_is_found_by_its_user(place: Path) -> None:
-    home, user = make_home(place), users.PROOF_NUMBERS[0]
+    # One that no daemon gives, nor (hardly ever) another run of this test meanwhile.
+    home, user = make_home(place), users.NUMBERS.stop + os.getpid() % 8
     give(home, user)
     launcher = write_launcher(home.plan(level="uid", user=user), home.top / "run" / "a")
     process = await asyncio.create_subprocess_exec(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,38 +11,54 @@ import pytest
 from daemon.errors import WallError
 from daemon.isolation.users import NEEDED, NUMBERS, PASSAGE, PROOF_NUMBERS, Users, _lacking, _mapped
 
-
-def test_each_workspace_gets_a_number_and_keeps_it(tmp_path: Path) -> None:
-    users = Users([])
-    first, new = users.assign(tmp_path / "a")
-    assert first in NUMBERS
-    assert new
-    second, _ = users.assign(tmp_path / "b")
-    assert second != first
-    assert users.assign(tmp_path / "a") == (first, False)
+FEW = range(1_000_000 + 10 * os.getpid(), 1_000_003 + 10 * os.getpid())
+"""Which no daemon gives, and no other test that runs on this machine meanwhile."""
 
 
-def test_number_of_one_that_is_gone_is_not_given_to_the_next(tmp_path: Path) -> None:
-    users = Users([])
-    gone, _ = users.assign(tmp_path / "a")
-    users.forget(tmp_path / "a")
-    assert users.assign(tmp_path / "b")[0] != gone
-    assert users.assign(tmp_path / "a")[1], "it is handed over anew"
+@pytest.fixture
+def users() -> Iterator[Users]:
+    users = Users([], FEW)
+    yield users
+    for name in "abcd":
+        users.release(Path(name))
 
 
-def test_numbers_come_again_when_all_were_given(tmp_path: Path) -> None:
-    users = Users([], range(30_001, 30_004))
-    given = [users.assign(tmp_path / name)[0] for name in "abc"]
-    assert given == [30_001, 30_002, 30_003]
+def test_each_workspace_gets_a_number_and_keeps_it(users: Users) -> None:
+    given = {users.assign(Path(name)) for name in "abc"}
+    assert given == {(number, True) for number in FEW}
+    before = users.assign(Path("a"))
+    users.release(Path("a"))
+    assert users.assign(Path("a")) == before == (before[0], False)
+
+
+def test_numbers_that_are_all_taken_are_an_error_until_one_is_free(users: Users) -> None:
+    given = {name: users.assign(Path(name))[0] for name in "abc"}
     with pytest.raises(WallError, match="all 3 users"):
-        users.assign(tmp_path / "one too many")
-    users.forget(tmp_path / "b")
-    assert users.assign(tmp_path / "again") == (30_002, True)
+        users.assign(Path("d"))
+    users.forget(Path("b"))
+    assert users.assign(Path("d")) == (given["b"], True)
+
+
+def test_daemons_of_one_machine_never_run_two_things_as_one_user(users: Users) -> None:
+    mine = users.assign(Path("a"))[0]
+    others = Users([], FEW)
+    theirs = {others.assign(Path(name))[0] for name in "bc"}
+    assert mine not in theirs
+    with pytest.raises(WallError):
+        others.assign(Path("d"))
+    users.release(Path("a"))
+    assert others.assign(Path("d")) == (mine, True)
+    for name in "bc":
+        others.release(Path(name))
+    assert users.assign(Path("a"))[1], "meanwhile it is another's: all is handed over to a new one"
+    others.release(Path("d"))
 
 
 def test_directory_of_the_daemons_has_no_user_yet(tmp_path: Path) -> None:
     """As everything here is this test's own: a restored backup looks like this."""
-    assert Users([tmp_path]).assign(tmp_path)[1]
+    users = Users([tmp_path], FEW)
+    assert users.assign(tmp_path)[1]
+    users.release(tmp_path)
 
 
 def test_proof_and_passage_have_numbers_that_no_conversation_gets() -> None:
