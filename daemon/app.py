@@ -90,6 +90,7 @@ class Daemon:
         self._flow: Flow | None = None
         self._flow_ready = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
+        self._hidden = 0  # secrets in the log, as of the last look
         self.supervisor = Supervisor(clock, self.metrics)
         self._data_dir = config.daemon.data_dir.resolve()
         self.gateway = self._build_gateway()
@@ -463,6 +464,9 @@ class Daemon:
         }
 
     def _refresh_metrics(self) -> None:
+        hidden = logs.secrets_hidden()
+        self.metrics.log_redactions.inc(hidden - self._hidden)
+        self._hidden = hidden
         self.metrics.tasks.set(len(asyncio.all_tasks()))
         for name in self.connectors:
             health = self._connector_health(name)

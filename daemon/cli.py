@@ -54,12 +54,15 @@ def run(config: ConfigFile = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     gc.disable()  # until all is loaded: nothing is garbage yet, and looking for it costs a tenth
     from daemon import app as application
-    from daemon import logs
+    from daemon import logs, secrecy
 
     os.umask(0o077)  # what the daemon writes is its own
+    secrecy.keep_memory()
     checked = configuration.read(config)
     redactor = logs.set_up(checked.daemon.log_level, checked.daemon.log_format)
+    secrecy.wipe_environment(configuration.named_in_environment(checked))
     redactor.learn(configuration.load_secrets(checked))
+    logs.catch_crashes()
     reread = application.Reread(lambda: configuration.read(config), redactor.learn)
     raise typer.Exit(asyncio.run(application.run(checked, reread, os.environ)))
 
@@ -330,5 +333,7 @@ def main() -> None:
 
 
 def _end(text: str, status: int) -> NoReturn:
-    sys.stderr.write(f"postroom: {' '.join(text.split())}\n")
+    from daemon.logs import hidden
+
+    sys.stderr.write(f"postroom: {' '.join(hidden(text).split())}\n")
     sys.exit(status)

@@ -317,15 +317,13 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
     """Read every secret once and take it out of the environment; return them for redaction."""
     environ = os.environ if environ is None else environ
     found: list[str] = []
-    names: set[str] = set()
     for where, secret in secrets_of(config):
         try:
             secret.read(environ)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
         found.append(secret.reveal())
-        names |= {secret.env} if secret.env else set()
-    for name in names:
+    for name in named_in_environment(config):
         environ.pop(name, None)
     if len(config.daemon.token() or "-" * SHORTEST_TOKEN) < SHORTEST_TOKEN:
         raise ConfigError(
@@ -333,6 +331,11 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
             "`openssl rand -hex 32` does"
         )
     return found
+
+
+def named_in_environment(config: Config) -> frozenset[str]:
+    """The variables in which secrets are given."""
+    return frozenset(secret.env for _, secret in secrets_of(config) if secret.env)
 
 
 def reread_secrets(config: Config, environ: MutableMapping[str, str] | None = None) -> list[str]:

@@ -68,6 +68,7 @@ class Metrics:
         self.restarts = counter("restarts", "Services restarted", "service")
         self.dead_letters = gauge("dead_letters", "Dead letters that wait for a person")
         self.approvals_pending = gauge("approvals_pending", "Calls that wait for a person's word")
+        self.log_redactions = counter("log_redactions", "Texts in the log that held a secret")
         self.event_loop_lag_seconds = gauge("event_loop_lag_seconds", "How late the loop turns")
         self.tasks = gauge("tasks", "Asyncio tasks of the daemon: flat where nothing leaks")
         # The daemon's own memory, processor time and file descriptors, by Prometheus' own names.

@@ -1,4 +1,4 @@
-"""What a start runs into: another daemon, refused tokens; and what no agent may ever see."""
+"""What a start runs into: another daemon, refused tokens."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 
 from daemon.demo.slack import StandInSlack
 from daemon.isolation import users
-from tests.e2e.conftest import MODEL_KEY, NewDaemon
-from tests.e2e.looking import agents_of, files_below
+from tests.e2e.conftest import NewDaemon
 from tests.integration.isolation_help import passable_place
 
 pytestmark = pytest.mark.e2e
@@ -99,35 +98,3 @@ async def test_a_refused_token_parks_slack_and_the_rest_works(
     failed = [row for row in json.loads(found)["findings"] if row["state"] == "fail"]
     assert [row["part"] for row in failed] == [f"slack.{name}"]
     assert name in failed[0]["mend"], "it says what to do"
-
-
-async def test_no_secret_is_seen_by_an_agent_or_written_anywhere(
-    new_daemon: NewDaemon, slack: StandInSlack
-) -> None:
-    async with new_daemon(daemon={"log_level": "debug"}) as daemon:
-        secrets = (MODEL_KEY, slack.bot_token, slack.app_token)
-        look = (
-            "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; "
-            f"cat {daemon.config} {daemon.log} {daemon.data}/ledger.db* {daemon.data}/slack/*; "
-            f"cat {daemon.data}/processes/* {daemon.data}/processes/*/*; "
-            f"grep -rs -e sk-ant -e xox -e xapp {daemon.root} $HOME $TMPDIR /tmp /dev/shm /run"
-        )
-        call = json.dumps({"command": f"bash -c '{look}' > loot.txt 2>&1; echo looked"})
-        said = slack.dm(BEA, f"[[tool:Bash {call}]]")
-        assert (await slack.wait_for_answer(said, within=60)).text.strip() == "looked"
-        (loot,) = daemon.data.glob("conversations/*/work/loot.txt")
-        seen = loot.read_bytes()
-        assert b"ANTHROPIC_API_KEY=" in seen, "it did look"
-        assert [secret for secret in secrets if secret.encode() in seen] == []
-
-        agents = agents_of(daemon, "claude")
-        assert agents
-        held = [value for process in agents for value in process.environ().values()]
-        assert not set(secrets) & set(held)
-    assert [path for path in files_below(daemon.data) if holds(path, secrets)] == []
-    assert not holds(daemon.log, secrets)
-
-
-def holds(path: Path, secrets: tuple[str, ...]) -> bool:
-    content = path.read_bytes()
-    return any(secret.encode() in content for secret in secrets)
