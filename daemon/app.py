@@ -389,8 +389,7 @@ class Daemon:
         )
 
     def _profile(self, trust: Trust) -> Profile:
-        table = self.config.profiles.of(trust)
-        return Profile(trust, table.tools, table.ask)
+        return self.config.profiles.profile(trust)
 
     def _wake(self, conversation: ConversationId) -> None:
         if self._flow is not None:

@@ -6,6 +6,7 @@ error, so nothing is accepted and ignored.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -26,8 +27,9 @@ from pydantic import (
 from daemon.budgets import Limits
 from daemon.errors import ConfigError
 from daemon.machine import is_loopback, memory_bytes
-from daemon.model import Trust
+from daemon.model import Profile, Trust
 from daemon.plugin import ConnectorTable, Dollars, load
+from daemon.policy import Power, to_be_asked
 from daemon.secret import Secret
 
 DEFAULT_PROMPT = (
@@ -217,9 +219,9 @@ class ProfilesTable(_Table):
     member: ProfileTable = ProfileTable(tools=_TOOLS)
     operator: ProfileTable = ProfileTable(tools=_TOOLS)
 
-    def of(self, trust: Trust) -> ProfileTable:
+    def profile(self, trust: Trust) -> Profile:
         table: ProfileTable = getattr(self, trust.value)
-        return table
+        return Profile(trust, table.tools, table.ask)
 
 
 class Config(_Table):
@@ -252,6 +254,19 @@ class Config(_Table):
                 raise ValueError(f"daemon.notify: {address!r} needs a connector {needed}")
         if self.isolation.level == "none" and self.answers_strangers():
             raise ValueError("isolation.level: none is refused while strangers are answered")
+        return self
+
+    @model_validator(mode="after")
+    def _rule_of_two(self) -> Config:
+        walled = self.isolation.level != "none"
+        for trust in Trust:
+            profile = self.profiles.profile(trust)
+            if tools := to_be_asked(profile, walled=walled):
+                ask = json.dumps([*profile.ask, *tools])
+                raise ValueError(
+                    f"profiles.{trust.value}.tools: {', '.join(Power)} would meet in one turn "
+                    f"without a person; write ask = {ask} in that table, or take these tools out"
+                )
         return self
 
     def limits(self) -> Limits:

@@ -609,8 +609,8 @@ class Ledger(Protocol):
         ...
 
     async def said(self, conversation: ConversationId, before: TurnId) -> tuple[str, ...]:
-        """The messages ("Name: text") and answers ("You: text") of the conversation's earlier
-        turns, oldest first: for a session whose transcript is lost. At most the last 50.
+        """The messages ("Name (id, label): text") and answers ("You: text") of the conversation's
+        earlier turns, oldest first: for a session whose transcript is lost. At most the last 50.
         """
         ...
 

@@ -21,7 +21,7 @@ def prompt_text(turn: Turn, attempt: int, history: Sequence[str] = ()) -> str:
     """What an attempt sends. `history` is given where the session's transcript is lost."""
     parts = []
     if history:
-        parts.append("\n\n".join((_HISTORY, *history)))
+        parts.append("\n\n".join((_HISTORY, *map(_quoted, history))))
     if attempt > 1:
         parts.append(_AGAIN)
     parts.extend(_message(stored.message) for stored in turn.messages)
@@ -40,7 +40,11 @@ def _message(message: Message) -> str:
         f"{file.size} bytes"
         for file in message.attachments
     )
-    return "\n".join((*head, _LIKE_A_HEAD.sub("> ", message.text)))
+    return "\n".join((*head, _quoted(message.text)))
+
+
+def _quoted(text: str) -> str:
+    return _LIKE_A_HEAD.sub("> ", text)
 
 
 def _one_line(text: str) -> str:

@@ -20,7 +20,7 @@ from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.errors import ConfigError, PostroomError, WallError
 from daemon.machine import memory_bytes
-from daemon.model import Finding, HealthState
+from daemon.model import Finding, HealthState, Trust
 from daemon.plugin import Surroundings, load
 from daemon.ports import Connector, Diagnoses
 
@@ -75,6 +75,11 @@ def _machine(config: Config) -> Iterator[Finding]:
         "lower pool.max_processes",
     )
     yield from _money(config, datetime.now(UTC).date())
+    asks = any(config.profiles.profile(trust).ask for trust in Trust)
+    if asks and not config.trust.operators:
+        found = "nobody can press a button: only `postroom approvals` decides"
+        mend = 'as operators = ["slack:T0001:U0001"]'
+        yield Finding("trust.operators", WARN, found, mend)
     if not config.daemon.notify:
         yield Finding(
             "daemon.notify", WARN, "nobody is told of troubles", 'as notify = ["slack:C0001"]'

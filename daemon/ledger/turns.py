@@ -409,9 +409,12 @@ def said(connection: sqlite3.Connection, id_: ConversationId, before: TurnId) ->
     lines: list[str] = []
     for turn in reversed(earlier):
         lines += [
-            f"{row['sender_name'] or 'Someone'}: {row['body'] or ''}"
+            f"{row['sender_name'] or 'Someone'} ({row['sender'] or 'unknown'}, "
+            f"{row['sender_trust'] or 'public'}): {row['body'] or ''}"
             for row in connection.execute(
-                "select sender_name, body from inbox where turn = ? order by id", (turn["id"],)
+                "select sender_name, sender, sender_trust, body from inbox where turn = ? "
+                "order by id",
+                (turn["id"],),
             )
         ]
         if turn["text"]:

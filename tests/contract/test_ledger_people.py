@@ -428,7 +428,7 @@ async def test_a_conversation_that_lost_its_workspace_goes_on_with_another(stage
     assert turn is not None
     assert turn.workspace.id == "ws-new"
     assert not turn.fresh
-    assert await stage.ledger.said(T1, turn.id) == ("Ada: hello", "You: hi")
+    assert await stage.ledger.said(T1, turn.id) == ("Ada (test:ada, member): hello", "You: hi")
 
 
 async def test_it_tells_which_workspaces_are_still_needed(stage: Stage) -> None:

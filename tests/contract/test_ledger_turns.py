@@ -333,12 +333,12 @@ async def test_what_was_said_before_is_told_in_order(stage: Stage) -> None:
     await stage.hear(stage.message("bye"))
     third = await stage.claim()
     assert await stage.ledger.said(T1, third.id) == (
-        "Ada: hello",
+        "Ada (test:ada, member): hello",
         "You: hi",
-        "Bob: how are you?",
+        "Bob (test:bob, member): how are you?",
         "You: fine",
     )
-    assert await stage.ledger.said(T1, second.id) == ("Ada: hello", "You: hi")
+    assert await stage.ledger.said(T1, second.id) == ("Ada (test:ada, member): hello", "You: hi")
 
 
 async def test_of_a_long_conversation_the_last_fifty_are_told(stage: Stage) -> None:
@@ -380,7 +380,9 @@ async def test_what_comes_after_a_stop_is_worked_on(stage: Stage) -> None:
     assert texts(turn) == ["two"]
     again = await stage.ledger.register(said_stop())
     assert (again.outcome, again.called_off) == (Outcome.DUPLICATE, ()), "it was said before"
-    assert await stage.ledger.said(T1, turn.id) == ("Ada: one",), "it was said, after all"
+    assert await stage.ledger.said(T1, turn.id) == ("Ada (test:ada, member): one",), (
+        "it was said, after all"
+    )
 
 
 async def test_stop_ends_a_turn_that_waits_and_what_waits_behind_it(stage: Stage) -> None:

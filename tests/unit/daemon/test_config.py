@@ -46,6 +46,14 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
             "profiles.member.ask: 'Bash' is not among the profile's tools",
         ),
         ("[profiles.member]\ntools=[]\nask = ['bash']", "profiles.member.ask.0: "),
+        (
+            "[profiles.public]\ntools = ['Write', 'Read']",
+            "profiles.public.tools: untrusted input, private data, outside effects would meet",
+        ),
+        (
+            "[isolation]\nlevel = 'none'",
+            'without a person; write ask = ["Bash"] in that table, or take these tools out',
+        ),
         ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
@@ -66,6 +74,19 @@ def test_a_fault_names_table_and_key(text: str, told: str, tmp_path: Path) -> No
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[profiles.public]\ntools = ['Write']",
+        "[profiles.public]\ntools = ['Read', 'Bash']\nask = ['Bash', 'Read']",
+        "[isolation]\nlevel = 'none'\n[profiles.member]\ntools = ['Read', 'Bash']\nask = ['Bash']",
+        "[profiles.member]\ntools = ['Read', 'Bash']",
+    ],
+)
+def test_a_person_in_between_or_a_power_less_is_fine(text: str, tmp_path: Path) -> None:
+    read(text + SLACK, tmp_path)
 
 
 def test_the_environment_overrides_a_value(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def configure(tmp_path: Path, model: Model, more: str) -> None:
     (tmp_path / "postroom.toml").write_text(
         f'[daemon]\ndata_dir = "{tmp_path}/data"\n'
         f'[agent]\napi_url = "{model.url}"\napi_key = {{ file = "{tmp_path}/key" }}\n'
-        f'[isolation]\nlevel = "none"\n{more}\n'
+        f'[isolation]\nlevel = "none"\n'
+        f'[profiles.member]\ntools = ["Read"]\nask = ["Read"]\n{more}\n'
         f'[connectors.mute]\nkind = "_skeleton"\ninbox = "{tmp_path}/in"\noutbox = "{tmp_path}"\n'
     )
 
@@ -128,6 +129,7 @@ async def test_what_is_left_open_is_a_warning_and_no_failure(doctor: Doctor) -> 
         "budgets.daily",
         "daemon.notify",
         "isolation",
+        "trust.operators",
     ):
         assert found[part]["state"] == "warn", part
         assert found[part]["mend"], part

@@ -1,0 +1,52 @@
+"""The rule of two, over every profile that can be written."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+
+import pytest
+
+from daemon.config import ProfilesTable
+from daemon.model import Profile, Trust
+from daemon.policy import Power, powers, to_be_asked
+
+TOOLS = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+SETS = [*chain.from_iterable(combinations(TOOLS, size) for size in range(len(TOOLS) + 1))]
+
+
+@pytest.mark.parametrize("walled", [True, False])
+@pytest.mark.parametrize("trust", Trust)
+def test_what_is_to_be_asked_for_mends_every_profile_and_is_no_more_than_needed(
+    trust: Trust, walled: bool
+) -> None:
+    for tools in SETS:
+        bare = Profile(trust, tools)
+        needed = to_be_asked(bare, walled=walled)
+        mended = Profile(trust, tools, needed)
+        assert len(powers(mended, walled=walled)) < len(Power)
+        assert to_be_asked(mended, walled=walled) == ()
+        for less in combinations(needed, max(len(needed) - 1, 0)):
+            if needed:
+                assert len(powers(Profile(trust, tools, less), walled=walled)) == len(Power)
+
+
+@pytest.mark.parametrize(
+    ("trust", "tools", "walled", "met"),
+    [
+        (Trust.PUBLIC, (), True, {Power.UNTRUSTED, Power.OUTSIDE}),
+        (Trust.PUBLIC, ("Write",), True, {Power.UNTRUSTED, Power.OUTSIDE}),
+        (Trust.PUBLIC, ("Grep",), True, set(Power)),
+        (Trust.MEMBER, TOOLS, True, {Power.UNTRUSTED, Power.PRIVATE}),
+        (Trust.MEMBER, TOOLS, False, set(Power)),
+        (Trust.OPERATOR, TOOLS, False, {Power.PRIVATE, Power.OUTSIDE}),
+    ],
+)
+def test_what_meets_in_a_turn(
+    trust: Trust, tools: tuple[str, ...], walled: bool, met: set[Power]
+) -> None:
+    assert powers(Profile(trust, tools), walled=walled) == met
+
+
+def test_the_profiles_that_nobody_wrote_keep_to_it() -> None:
+    for trust in Trust:
+        assert to_be_asked(ProfilesTable().profile(trust), walled=True) == ()
