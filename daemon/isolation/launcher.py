@@ -1,6 +1,6 @@
 """The program that the SDK starts as its CLI: put up the walls that a plan names, become the CLI.
 
-Standard library only, imports nothing of ours, single-threaded: run as `python -I -S launcher.py
+Standard library only, imports nothing of ours, single-threaded: run as `python -I -S launcher.pyc
 PLAN ARGUMENT...` in front of every start. The plan's form is written by `plan.py`. Whatever goes
 wrong ends it with 78 and one line on stderr: there is no start with fewer walls than planned.
 """

@@ -6,9 +6,12 @@ the executable as `cli_path`; it holds only the paths of an interpreter, the lau
 
 from __future__ import annotations
 
+import functools
 import os
+import py_compile
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +114,24 @@ def write_launcher(plan: Plan, directory: Path) -> Path:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan_file, executable = directory / "plan", directory / "claude"
+    program = directory / "launcher.pyc"
     _write(plan_file, plan.encode(), 0o600)
+    _write(program, _compiled_launcher(), 0o600)
     # A shell line, as an interpreter line holds neither blanks nor long paths.
-    words = [sys.executable, "-I", "-S", str(LAUNCHER), str(plan_file)]
+    words = [sys.executable, "-I", "-S", str(program), str(plan_file)]
     _write(executable, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(), 0o700)
     return executable
+
+
+@functools.cache
+def _compiled_launcher() -> bytes:
+    """Compiled once by each daemon rather than at each start, with the very Python that runs it. No
+    __pycache__, which may be old or not ours to write.
+    """
+    with tempfile.TemporaryDirectory(prefix="postroom-") as folder:
+        compiled = f"{folder}/launcher.pyc"
+        py_compile.compile(str(LAUNCHER), cfile=compiled, doraise=True)
+        return Path(compiled).read_bytes()
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
