@@ -337,15 +337,19 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
             secret.read(environ)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+        _long_enough(where, secret)
         found.append(secret.reveal())
     for name in named_in_environment(config):
         environ.pop(name, None)
-    if len(config.daemon.token() or "-" * SHORTEST_TOKEN) < SHORTEST_TOKEN:
-        raise ConfigError(
-            f"daemon.api_token: give it {SHORTEST_TOKEN} characters at least, as "
-            "`openssl rand -hex 32` does"
-        )
     return found
+
+
+def _long_enough(where: str, secret: Secret) -> None:
+    """Of the secrets only the API token can be tried by anybody, as often as they like."""
+    if where == "daemon.api_token" and len(secret.reveal()) < SHORTEST_TOKEN:
+        raise ConfigError(
+            f"{where}: give it {SHORTEST_TOKEN} characters at least, as `openssl rand -hex 32` does"
+        )
 
 
 def named_in_environment(config: Config) -> frozenset[str]:
@@ -355,15 +359,19 @@ def named_in_environment(config: Config) -> frozenset[str]:
 
 def reread_secrets(config: Config, environ: MutableMapping[str, str] | None = None) -> list[str]:
     """Read those secrets again that lie in files: the environment's were taken out of it. Raises
-    ConfigError; a secret that cannot be read keeps what it was.
+    ConfigError: all of them keep what they were.
     """
     environ = os.environ if environ is None else environ
     kept = [(where, secret) for where, secret in secrets_of(config) if secret.env is None]
     for where, secret in kept:
+        trial = secret.model_copy()
         try:
-            secret.read(environ)
+            trial.read(environ)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+        _long_enough(where, trial)
+    for _, secret in kept:
+        secret.read(environ)
     return [secret.reveal() for _, secret in kept]
 
 

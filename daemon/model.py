@@ -612,9 +612,10 @@ AGENT, DAEMON, COMMAND_LINE = "agent", "daemon", "command line"
 class Audited:
     """One thing for the audit: what was asked, decided or done, as `noun.verb_past`.
 
-    `by` is a sender's id, or AGENT, DAEMON, COMMAND_LINE. It and `conversation` are kept as
-    aliases. `facts` are ids, states and numbers of ours, kept as they are: never what somebody
-    wrote. That goes into `texts`, of which a salted digest is kept.
+    `by` is a sender's id, or AGENT, DAEMON, COMMAND_LINE; `about` is whom or what it was done to,
+    where that is not the conversation. They and `conversation` are kept as aliases. `facts` are
+    ids, states and numbers of ours, kept as they are: never what somebody wrote. That goes into
+    `texts`, of which a digest is kept, salted by one of the former.
     """
 
     what: str
@@ -622,6 +623,7 @@ class Audited:
     conversation: str = ""
     facts: JsonObject = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def export(config: Config, *, after: int, with_names: bool) -> int:
         seq = after
         while page := await ledger.audit_after(seq, PAGE):
             for record in page:
-                aliases = {str(record["by"]), str(record["conversation"])}
+                aliases = {str(record.get(key)) for key in ("by", "conversation", "about")}
                 known = {alias: names[alias] for alias in sorted(aliases & names.keys())}
                 line = {**record, "names": known} if with_names else record
                 typer.echo(json.dumps(line, sort_keys=True, separators=(",", ":")))

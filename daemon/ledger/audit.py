@@ -31,7 +31,9 @@ _PARTS = frozenset({AGENT, DAEMON, COMMAND_LINE, ""})
 
 
 def append(connection: sqlite3.Connection, now: float, *entries: Audited) -> None:
-    """Add records to the chain, in the transaction of what they tell of."""
+    """Add records to the chain, in the transaction of what they tell of. Raises ValueError for
+    texts of nobody: a digest without a salt could be guessed.
+    """
     last = _last(connection)
     seq, before = (last.seq, last.hash) if last else (0, GENESIS)
     for entry in entries:
@@ -62,7 +64,12 @@ def _record(
         "conversation": conversation,
         "facts": dict(entry.facts),
     }
+    if entry.about:
+        record["about"], salt = _alias(connection, "subject", entry.about, now)
+        key += salt
     if entry.texts:
+        if not key:
+            raise ValueError(f"{entry.what}: a digest needs somebody's salt")
         texts = rows.to_json(list(entry.texts)).encode("ascii")
         record["digest"] = hmac.digest(key, texts, "sha256").hex()
     return record

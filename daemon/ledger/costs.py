@@ -75,7 +75,7 @@ def raise_budget(connection: sqlite3.Connection, more: Raise, now: float) -> Non
         (more.budget.scope, rows.plain(more.budget.whose), more.dollars, more.until, now),
     )
     facts = {"scope": more.budget.scope, "dollars": more.dollars, "until": more.until}
-    raised = Audited("budget.raised", COMMAND_LINE, facts=facts, texts=(more.budget.whose,))
+    raised = Audited("budget.raised", COMMAND_LINE, facts=facts, about=more.budget.whose)
     audit.append(connection, now, raised)
 
 

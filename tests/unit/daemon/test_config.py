@@ -131,6 +131,28 @@ def test_a_public_address_goes_with_a_token(tmp_path: Path) -> None:
     assert found.daemon.token() == "0123456789abcdef"
 
 
+def test_a_token_that_is_read_anew_and_is_too_short_changes_nothing(tmp_path: Path) -> None:
+    token, key = tmp_path / "token", tmp_path / "key"
+    token.write_text("0123456789abcdef")
+    key.write_text("the first key")
+    tables = (
+        f"[daemon]\napi_token = {{ file = '{token}' }}\n[agent]\napi_key = {{ file = '{key}' }}\n"
+    )
+    found = read(tables + SLACK, tmp_path)
+    config.load_secrets(found, {"SLACK_APP_TOKEN": "xapp-1", "SLACK_BOT_TOKEN": "xoxb-1"})
+    token.write_text("short")
+    key.write_text("the second key")
+    with pytest.raises(ConfigError, match=r"daemon\.api_token: give it 16"):
+        config.reread_secrets(found, {})
+    assert (found.daemon.token(), found.agent.api_key.reveal()) == (
+        "0123456789abcdef",
+        "the first key",
+    )
+    token.write_text("fedcba9876543210")
+    assert config.reread_secrets(found, {}) == ["fedcba9876543210", "the second key"]
+    assert found.daemon.token() == "fedcba9876543210"
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "127.9.9.9:80", "localhost:80", "[::1]:80"])
 def test_loopback_needs_none(tmp_path: Path, listen: str) -> None:
     found = read(f"[daemon]\nlisten = '{listen}'\n" + SLACK, tmp_path)

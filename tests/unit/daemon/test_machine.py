@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon.machine import limits, memory_bytes
+import pytest
+
+from daemon.machine import is_loopback, limits, memory_bytes
 
 
 def limited(root: Path, path: str, text: str) -> None:
@@ -34,3 +36,25 @@ def test_where_nothing_is_said_there_is_no_limit(tmp_path: Path) -> None:
 
 def test_this_machine_has_some_memory() -> None:
     assert 2**28 < memory_bytes() < 2**45
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("::ffff:127.0.0.1", True),
+        ("::", False),
+        ("::ffff:10.0.0.1", False),
+        ("10.0.0.1", False),
+        ("localhost.example.com", False),
+        ("127.0.0.1.example.com", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_known_by_its_very_name(host: str, ours: bool) -> None:
+    assert is_loopback(host) is ours

@@ -103,6 +103,8 @@ async def test_what_the_model_cost_and_what_was_added_to_a_budget_is_recorded(st
     assert asked["facts"] == {"turn": turn.id, "model": "claude", "status": 200, "dollars": 0.25}
     assert (raised["what"], raised["by"]) == ("budget.raised", COMMAND_LINE)
     assert raised["facts"] == {"scope": "per_sender_daily", "dollars": 5.0, "until": None}
+    assert raised["about"] == (await records(stage.root))[1]["by"], "the one who asked"
+    assert "digest" not in raised
     assert turn.sender not in json.dumps([asked, raised]), "nobody's name is in the chain"
     assert (await findings(stage.root)).faults == ()
 
@@ -378,6 +380,21 @@ def test_a_cut_that_was_interrupted_is_whole_and_goes_on(
         assert audit.verify(database, ()).faults == ()
         left.append(len(audit.after(database, 0, 100)))
     assert left == [6, 4, 2]
+
+
+async def test_a_digest_is_never_without_somebodys_salt(stage: Stage) -> None:
+    """Else whoever has it could guess what was digested, whatever was erased."""
+    before = await head(stage)
+    with pytest.raises(ValueError, match="salt"):
+        await stage.ledger.audit(Audited("thing.done", COMMAND_LINE, texts=("test:eve",)))
+    assert await head(stage) == before
+
+
+async def test_who_had_a_budget_raised_is_forgotten_too(stage: Stage) -> None:
+    await stage.ledger.raise_budget(Raise(Budget(Scope.SENDER, "test:eve"), 5.0, None))
+    assert await names(stage.root) == {"test:eve"}
+    await stage.ledger.erase("test:eve")
+    assert await names(stage.root) == set()
 
 
 @pytest.mark.parametrize("who", ["t1", "test:eve"])
