@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.slack.fields import ID, TS, MalformedError, field, mapping
+from connectors.slack.fields import ID, TS, MalformedError, field, mapping, sound
 from connectors.slack.inbound import Bot, Directory, Skipped
 from daemon.model import (
     Approval,
@@ -138,8 +138,8 @@ def _presser(user: Mapping[str, Any], id_: str, bot: Bot, people: Directory) -> 
     """People of other organisations keep the id of their own team. Whoever is not known yet is no
     operator: those are known from the configuration.
     """
-    home = user.get("team_id")
-    known = people.judge(id_, home if isinstance(home, str) else None, None)
+    home, called = user.get("team_id"), sound(user.get("name"))[:80]
+    known = people.judge(id_, home if isinstance(home, str) else None, called or None)
     if known is None:
-        return Sender(f"slack:{bot.team}:{id_}", people.name_of(id_) or id_, None)
+        return Sender(f"slack:{bot.team}:{id_}", called or id_, None)
     return Sender(known.sender, known.name, known.trust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import pytest
 from daemon.config import DEFAULT_PROMPT
 from daemon.demo.controls import Entry
 from daemon.isolation.levels import LEVELS
-from daemon.model import Profile, Prompt, Trust, Workspace
+from daemon.model import JsonObject, Profile, Prompt, Trust, Workspace
 from daemon.ports import Permission
 from tests.agent_stages import (
     ASKING,
@@ -135,6 +136,20 @@ async def test_tool_that_must_be_asked_for_runs_only_when_it_is_granted(stage: R
         await answer(agent, Prompt(new_uuid(), note + say("written")))
     assert (workspace.work / "note").read_text() == "free"
     assert len(stage.gate.asked) == 4, "what need not be asked for is not"
+
+
+async def test_asking_for_long_is_no_freeze(tmp_path: Path) -> None:
+    """A process that waits for a person says nothing, and answers when it is asked."""
+    async with real_stage(tmp_path, quiet_seconds=0.3) as stage:
+
+        async def ask(tool: str, arguments: JsonObject) -> Permission:
+            await asyncio.sleep(2)
+            return Permission(granted=True)
+
+        stage.gate.ask = ask  # type: ignore[method-assign]
+        async with started(stage, profile=ASKING) as agent:
+            prompt = Prompt(new_uuid(), bash("echo let through"))
+            assert (await answer(agent, prompt)).text == "let through"
 
 
 async def test_failing_gate_is_a_plain_sentence_to_the_model(stage: RealStage) -> None:
