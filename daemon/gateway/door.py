@@ -16,7 +16,7 @@ from daemon.gateway import rules
 from daemon.gateway.accounts import Accounts
 from daemon.gateway.body import Asked, Improper, Judged
 from daemon.gateway.cooldown import Cooldown, Pass
-from daemon.gateway.inspection import Inspection
+from daemon.gateway.inspection import Inspection, Unread
 from daemon.gateway.relay import Exchange, Order, Relay
 from daemon.gateway.rules import Endpoint, Rejection
 from daemon.gateway.seats import Call, Seats, Sitting
@@ -34,6 +34,7 @@ TOO_LARGE = Rejection(413, f"The request is larger than {MAX_BODY} bytes.")
 TOO_MANY = Rejection(429, "Too many calls at once.", (("retry-after", "1"),))
 ALL_HELD = Rejection(429, "Other calls hold what is left of a budget.", (("retry-after", "5"),))
 RESTS = "The model's API has asked for a rest."
+UNREAD = Rejection(502, "The gateway could not read the request in time.")
 BROKEN = Rejection(502, "The gateway failed.")
 
 
@@ -117,6 +118,8 @@ class Door:
         except Improper as error:
             log.info("gateway.body_refused", turn=visit.sitting.turn.id, reason=str(error))
             return Rejection(400, str(error))
+        except Unread:
+            return UNREAD
         if counts:  # it costs nothing, and has limits of its own
             return await self._carry(visit, judged.asked, judged.body(None), Exchange())
         entered = await self._cooldown.enter()
@@ -138,8 +141,6 @@ class Door:
             return ALL_HELD
         exchange = Exchange(partial(self._cooldown.heard, leave))
         try:
-            if sitting.halted:  # while it waited
-                return STOPPED
             return await self._carry(visit, judged.asked, judged.body(held.max_tokens), exchange)
         finally:
             self._accounts.settle(sitting, held, exchange)

@@ -19,10 +19,14 @@ from daemon.gateway.body import Asked, Improper, Judged
 
 log = structlog.get_logger()
 
-HERE = 256 * 1024  # bytes; the worst of this size keeps the loop for some 10 ms
+HERE = 64 * 1024  # bytes; the worst of this size keeps the loop for some 10 ms (measured)
 DEADLINE_SECONDS = 10.0
 _COMMAND = (sys.executable, "-I", "-S", str(Path(body.__file__).resolve()))
 _BUFFER = 1 << 20
+
+
+class Unread(Exception):
+    """A body could not be read in time: nothing is known of it, and it may be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Inspection:
         self._busy = asyncio.Lock()
 
     async def judge(self, data: bytes, *, counts: bool) -> Judged:
-        """See `body.judge`. Raises Improper, for what cannot be read in time as well."""
+        """See `body.judge`. Raises Improper, and Unread."""
         if len(data) <= HERE:
             return body.judge(data, self._model, counts=counts)
         async with self._busy:
@@ -51,7 +55,7 @@ class Inspection:
             except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
                 log.warning("gateway.body_unread", size=len(data))
                 await self.close()
-                raise Improper("The body is too much to read.") from None
+                raise Unread from None
             except BaseException:
                 await self.close()  # an answer that nobody waits for would be taken for the next's
                 raise

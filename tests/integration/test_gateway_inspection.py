@@ -11,7 +11,7 @@ import pytest
 
 from daemon.gateway import inspection as inspecting
 from daemon.gateway.body import Improper, judge
-from daemon.gateway.inspection import HERE, Inspection
+from daemon.gateway.inspection import HERE, Inspection, Unread
 from tests.integration.gateway_help import MODEL, ask, rig, turn
 
 
@@ -71,7 +71,7 @@ async def test_a_process_that_died_is_replaced(inspection: Inspection) -> None:
     for _ in range(2):  # it may be found out by the next body, which is then asked for again
         try:
             assert await inspection.judge(data, counts=False) == judge(data, MODEL)
-        except Improper:
+        except Unread:
             continue
         break
     else:
