@@ -119,7 +119,7 @@ async def test_a_rest_that_is_longer_than_a_call_can_be_held_is_told_at_once() -
 
 
 async def test_a_call_is_held_no_longer_than_its_client_waits() -> None:
-    cooldown = Cooldown(SystemClock(), held=0.1)
+    cooldown = Cooldown(SystemClock(), held=0.5)  # a rest of 0.01 s is 0.11 s at most
     cooldown.heard(await admitted(cooldown), 429, retry_after=0.01)
     await admitted(cooldown)  # it goes ahead, and hears nothing
     async with asyncio.timeout(5):
