@@ -22,6 +22,7 @@ from daemon.clock import SystemClock
 from daemon.gateway import ModelGateway
 from tests.bench.rows import Row, compare, more, ratio
 from tests.integration.gateway_help import MODEL, Book, turn
+from tests.integration.gateway_help import ask as ask_for
 
 MESSAGES = "/v1/messages?beta=true"
 BODY_BYTES = 24_000
@@ -121,8 +122,8 @@ class Way:
     async def ask(self, pieces: int = 0, apart_ms: float = 0.0) -> tuple[float, float, list[float]]:
         """Seconds to the first byte of the body and to its end, and how late each piece was."""
         order = {"pieces": pieces, "apart_ms": apart_ms}
-        body = {"model": "claude-sonnet-5", "stream": True, "metadata": order, "pad": ""}
-        body["pad"] = "x" * (BODY_BYTES - len(json.dumps(body)))
+        body = {**ask_for(""), "metadata": order}
+        body |= ask_for("x" * (BODY_BYTES - len(json.dumps(body))))
         data = json.dumps(body).encode()
         head = (
             f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\nx-api-key: {self.token}\r\n"
@@ -131,6 +132,8 @@ class Way:
         began = time.perf_counter()
         self.writer.write(head.encode() + data)
         seen = await self.reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in seen.partition(b"\r\n")[0]:
+            raise RuntimeError(f"{self.name} answered {seen!r}")
         seen = await self.reader.read(65_536)
         first = time.perf_counter() - began
         late, tail = lateness(seen), seen[-8:]
