@@ -37,10 +37,12 @@ async def attempt(
     name: str, seed: int, directory: Path, *, kills: int = KILLS, messages: int = MESSAGES
 ) -> Outcome:
     mutant = MUTANTS[name]
+    kills = mutant.kills or kills
     size = Size(
         kills,
         messages,
-        life=LIFE_SECONDS,
+        life=mutant.life or LIFE_SECONDS,
+        at_once=mutant.at_once,
         mail=mutant.mail,
         tools=mutant.tools,
         lasting=mutant.lasting,

@@ -49,7 +49,8 @@ GAP_SECONDS = 0.2  # how long the broken daemon is open to a kill
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """`earns`: at least one of these must be found. The others say what lays it open: `aims` are
-    the ends of its lives, or else the `point` at which each of them ends; the others as in Size.
+    the ends of its lives, or else the `point` at which each of them ends; the others as in Size,
+    `kills` and `life` included, where they are given.
     """
 
     breaks: str
@@ -57,6 +58,9 @@ class Mutant:
     earns: frozenset[str]
     aims: tuple[Aim, ...] = ()
     point: str = ""
+    kills: int = 0
+    life: float = 0.0
+    at_once: int = 7
     mail: int = 0
     tools: float = 0.08
     lasting: float = 0.3
@@ -304,7 +308,7 @@ MUTANTS = {
         move_the_cursor_first,
         frozenset({"lost"}),
         point="before commit: registered",
-        mail=40,
+        mail=10_000,  # nothing but mail: only that has a cursor
     ),
     "mail-resend": Mutant(
         "a mail that is not found in Sent is taken for not sent",
@@ -330,7 +334,10 @@ MUTANTS = {
         "two turns of a conversation run at the same time",
         let_turns_overlap,
         frozenset({"disorder"}),
-        ("finished",),
+        ("any",),
+        kills=3,
+        life=20.0,  # people have to write while a turn runs
+        at_once=2,  # else the processes are all at work for others
         tools=0.5,
         lasting=4.0,
     ),

@@ -93,7 +93,7 @@ class Size:
     `later` seconds after it was said. `mail` is its share of conversations, beside the eleven of
     Slack; 0: there is no mail. `tools` and `away` are shares of messages: those that take a tool,
     and those on which the model's API first answers with an error. A tool within the walls works
-    for `lasting` seconds.
+    for `lasting` seconds. People write in `at_once` conversations at the same time.
     """
 
     kills: int
@@ -102,6 +102,7 @@ class Size:
     life: float = 6.0
     channels: int = 8
     people: int = 8
+    at_once: int = 7
     mail: int = 0
     tools: float = 0.08
     lasting: float = 0.3

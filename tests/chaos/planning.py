@@ -7,7 +7,6 @@ import random
 
 from tests.chaos.plan import Aim, Fuse, Life, Place, Plan, Say, Size, Talk, Trouble
 
-AT_ONCE = 7  # conversations that people write in at the same time
 PAUSE_SECONDS = (0.0, 1.2)
 LABEL_TOOL = "mcp__postroom__label"
 WORDS = ("the", "parcel", "for", "third", "floor", "is", "still", "at", "desk", "and", "signed")
@@ -75,7 +74,7 @@ def _says(size: Size, rng: random.Random) -> list[Say]:
     wanted = 0
     while wanted < size.messages:
         if current is None or rng.random() < 0.65:
-            while len(open_) < AT_ONCE:
+            while len(open_) < size.at_once:
                 open_.append((_talk(talks, size, rng), 0))
                 talks += 1
             current = rng.choice(open_)

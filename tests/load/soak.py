@@ -56,7 +56,7 @@ GROWTH = {"memory": 8, "descriptors": 4, "tasks": 4, "CLI processes": 1}
 async def soak(root: Path, report: Report, minutes: int) -> None:
     rng = random.Random(SEED)
     async with on_stage(root, mail=True) as stage:
-        daemon = stage.daemon()
+        daemon = stage.daemon(connectors__support={"max_replies_per_sender_daily": 10_000})
         async with daemon:
             until = time.monotonic() + 60 * minutes
             talking = asyncio.create_task(_talk(stage, rng, until))
