@@ -119,11 +119,17 @@ async def test_a_rest_that_is_longer_than_a_call_can_be_held_is_told_at_once() -
 
 
 async def test_a_call_is_held_no_longer_than_its_client_waits() -> None:
-    cooldown = Cooldown(SystemClock(), held=0.5)  # a rest of 0.01 s is 0.11 s at most
-    cooldown.heard(await admitted(cooldown), 429, retry_after=0.01)
+    hands = Hands()
+    cooldown = Cooldown(hands, held=0.1)
+    cooldown.heard(await admitted(cooldown), 429)
+    hands.at += 1
     await admitted(cooldown)  # it goes ahead, and hears nothing
+    held = asyncio.create_task(cooldown.enter())
+    await asyncio.sleep(0)
+    assert not held.done()
+    hands.at += 1
     async with asyncio.timeout(5):
-        assert isinstance(await cooldown.enter(), float)
+        assert isinstance(await held, float)
 
 
 @pytest.mark.parametrize(
