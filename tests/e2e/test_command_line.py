@@ -121,7 +121,7 @@ def test_every_command_explains_itself(tmp_path: Path, command: tuple[str, ...])
         (("trace",), "Missing argument"),
         (("check", "--fast"), "No such option: --fast See `postroom check --help`."),
         (("dead", "eat"), "No such command 'eat'. See `postroom dead --help`."),
-        (("budgets", "raise", "daily", "0"), "0.0 is not in the range"),
+        (("budgets", "raise", "daily", "0"), "greater than or equal to 0.01"),
         (("budgets", "raise", "daily", "5", "--until", "soon"), "does not match"),
     ],
 )
