@@ -26,7 +26,7 @@ from daemon.approvals import SHELL, Approvals, Ruling
 from daemon.budgeting import Budgeting
 from daemon.budgets import Limits, Scope
 from daemon.checks import connector_health, daemon_health, pool_health
-from daemon.clock import JumpingClock, SystemClock
+from daemon.clock import JumpingClock, SystemClock, day_of
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
 from daemon.errors import ConfigError, PostroomError
@@ -339,8 +339,10 @@ class Daemon:
             self.metrics.model_tokens.labels(kind).inc(getattr(call.usage, kind))
 
     def _key_changed(self, refused: bool) -> None:
-        if refused:
-            self.spawn(self.notifier.tell("model-key", "the model's key is refused: set another"))
+        if refused:  # told once a day: a key of today may be refused a month later, too
+            day = day_of(self.clock.now())
+            text = "the model's key is refused: set another"
+            self.spawn(self.notifier.tell(f"model-key/{day}", text))
 
     def _build_connectors(self) -> Mapping[str, Connector]:
         around = Surroundings(

@@ -8,8 +8,8 @@ from typing import Protocol
 import structlog
 
 from daemon import texts
-from daemon.budgets import Limits, Raise, Scope, day_of, next_day, read_budget
-from daemon.clock import Clock
+from daemon.budgets import Limits, Raise, Scope, read_budget
+from daemon.clock import Clock, day_of, next_day
 from daemon.endings import why_refused
 from daemon.errors import LedgerError
 from daemon.gateway import Nearing

@@ -12,8 +12,6 @@ from enum import StrEnum
 
 from daemon.model import Trust, Turn
 
-DAY_SECONDS = 86_400.0
-
 
 class Scope(StrEnum):
     """What a budget bounds, the narrowest first; also the label of budget_refusals_total."""
@@ -135,13 +133,3 @@ def drawn_on(turn: Turn, channel: str) -> tuple[Budget, ...]:
     if turn.trust is Trust.PUBLIC:
         found.append(Budget(Scope.PUBLIC))
     return (*found, Budget(Scope.ALL))
-
-
-def day_of(at: float) -> int:
-    """The UTC day of a time, counted from the Unix epoch."""
-    return int(at // DAY_SECONDS)
-
-
-def next_day(at: float) -> float:
-    """When the UTC day after this time begins."""
-    return (day_of(at) + 1) * DAY_SECONDS

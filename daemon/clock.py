@@ -8,6 +8,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 JUMP_SECONDS = 60.0
+DAY_SECONDS = 86_400.0
+
+
+def day_of(at: float) -> int:
+    """The UTC day of a time, counted from the Unix epoch."""
+    return int(at // DAY_SECONDS)
+
+
+def next_day(at: float) -> float:
+    """When the UTC day after this time begins."""
+    return (day_of(at) + 1) * DAY_SECONDS
 
 
 class Clock(Protocol):

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 from daemon import recovery, texts
-from daemon.budgets import Budget, Scope, next_day
-from daemon.clock import Clock
+from daemon.budgets import Budget, Scope
+from daemon.clock import Clock, next_day
 from daemon.metrics import Metrics
 from daemon.model import NewEffect, Priority, Turn, TurnState, prompt_uuid
 from daemon.ports import Agents, Connector, Ending, Ledger, Tell

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from daemon.clock import Clock
+from daemon.clock import DAY_SECONDS, Clock
 from daemon.config import RetentionTable
 from daemon.model import Workspace
 from daemon.ports import Agents, Ledger
@@ -15,7 +15,6 @@ from daemon.ports import Agents, Ledger
 log = structlog.get_logger()
 
 EVERY_SECONDS = 3600.0
-DAY_SECONDS = 86400.0
 STRAY_AFTER_SECONDS = 3600.0
 KEYS_DAYS = 30.0  # keys against duplicates are kept at least so long (SURFACE, [retention])
 

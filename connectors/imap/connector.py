@@ -22,6 +22,7 @@ from connectors.imap.inbound import reader
 from connectors.imap.mailbox import Mailbox
 from connectors.imap.proof import Timing
 from connectors.imap.smtp import Smtp, SmtpTiming
+from daemon.clock import DAY_SECONDS, day_of
 from daemon.model import (
     Answer,
     Effect,
@@ -44,7 +45,6 @@ from daemon.ports import Intake, ToolSpec
 
 log = structlog.get_logger()
 
-DAY_SECONDS = 86400
 CHECK_AGAIN_SECONDS = 60.0
 
 
@@ -135,7 +135,7 @@ class ImapConnector:
         elif answer.final:
             holds = {str(message.target.get("hold", "")) for message in answer.messages}
             log.info("answer.held", turn=answer.turn, reasons=sorted(holds))
-        day = int(self._clock.now() // DAY_SECONDS)
+        day = day_of(self._clock.now())
         return outbound.compose(answer, self._table, spent=spent, day=day)
 
     async def _spent(self, answer: Answer) -> str:

@@ -33,7 +33,6 @@ from daemon.model import (
 from daemon.quoting import in_code
 
 MAX_SUBJECT = 200  # characters
-DAY_SECONDS = 86400
 
 _REPEATED = re.compile(r"^(?:\s*(?:re|aw|sv|vs|antw)\s*(?:\[\d+\])?\s*:)+\s*", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")

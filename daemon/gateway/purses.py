@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from daemon.budgets import DAY_SECONDS, Budget, Limits, Raise, Scope, Statement, day_of
-from daemon.clock import Clock
+from daemon.budgets import Budget, Limits, Raise, Scope, Statement
+from daemon.clock import DAY_SECONDS, Clock, day_of
 from daemon.model import Turn
 from daemon.ports import Refusal
 

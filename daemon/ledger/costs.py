@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from daemon.budgets import DAY_SECONDS, Budget, Raise, Scope
+from daemon.budgets import Budget, Raise, Scope
+from daemon.clock import DAY_SECONDS, day_of
 from daemon.ledger import audit, rows
 from daemon.model import AGENT, COMMAND_LINE, Audited, ModelCall
 from daemon.ports import Counts, HeldUp
@@ -157,6 +158,6 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         outbox=outbox,
         held_up=_held_up(connection, now),
         dead_letters=dead_turns + unreadable + outbox["unclear"] + outbox["dead"],
-        cost_today=_spent(connection, Budget(Scope.ALL), now // DAY_SECONDS * DAY_SECONDS),
+        cost_today=_spent(connection, Budget(Scope.ALL), day_of(now) * DAY_SECONDS),
         approvals=asked,
     )

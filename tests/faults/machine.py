@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from daemon.clock import DAY_SECONDS
 from tests.e2e.looking import eventually
 from tests.faults.stage import Stage
 from tests.faults.trial import Times, trial
@@ -24,7 +25,6 @@ SEEN_SECONDS = 15.0
 LEDGER = "ledger"
 DISK_MB = 64
 STALL_SECONDS = 12.0
-DAY_SECONDS = 86_400.0
 CLOCKED = (sys.executable, "-m", "tests.faults.clocked")
 EXIT_BROKEN = 70  # SURFACE, "Exit": internal
 

@@ -9,7 +9,8 @@ import json
 
 import pytest
 
-from daemon.budgets import DAY_SECONDS, Budget, Limits, Raise, Scope
+from daemon.budgets import Budget, Limits, Raise, Scope
+from daemon.clock import DAY_SECONDS
 from daemon.gateway import Outcome
 from daemon.model import Trust, Turn
 from daemon.ports import Refusal

@@ -10,8 +10,8 @@ import pytest
 
 from daemon import texts
 from daemon.budgeting import Budgeting
-from daemon.budgets import DAY_SECONDS, Budget, Limits, Raise, Scope, next_day
-from daemon.clock import ManualClock
+from daemon.budgets import Budget, Limits, Raise, Scope
+from daemon.clock import DAY_SECONDS, ManualClock, next_day
 from daemon.endings import why_refused
 from daemon.gateway import Nearing
 from daemon.ledger import open_ledger

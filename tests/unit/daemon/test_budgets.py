@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.budgets import Budget, Limits, Scope, next_day, read_budget
+from daemon.budgets import Budget, Limits, Scope, read_budget
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,3 @@ def test_every_scope_has_its_limit() -> None:
 
 def test_a_turn_waits_for_a_daily_budget_alone() -> None:
     assert [scope for scope in Scope if not scope.daily] == [Scope.TURN, Scope.CONVERSATION]
-
-
-def test_a_day_begins_at_midnight_utc() -> None:
-    assert next_day(86_400.0 * 3) == 86_400.0 * 4
-    assert next_day(86_400.0 * 3 - 0.5) == 86_400.0 * 3

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from daemon.clock import ManualClock, SystemClock
+from daemon.clock import ManualClock, SystemClock, next_day
 
 
 async def test_the_systems_clock_is_the_systems() -> None:
@@ -63,3 +63,8 @@ def test_a_clock_that_is_set_right_by_seconds_is_followed_at_once() -> None:
         ahead[0] = step * 30.0
         assert abs(clock.now() - time.time() - ahead[0]) < 5
         assert clock.jumped() == 0.0
+
+
+def test_a_day_begins_at_midnight_utc() -> None:
+    assert next_day(86_400.0 * 3) == 86_400.0 * 4
+    assert next_day(86_400.0 * 3 - 0.5) == 86_400.0 * 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from daemon.budgets import DAY_SECONDS, Budget, Limits, Raise, Scope, drawn_on
-from daemon.clock import ManualClock
+from daemon.budgets import Budget, Limits, Raise, Scope, drawn_on
+from daemon.clock import DAY_SECONDS, ManualClock
 from daemon.gateway.purses import Nearing, Purse, Purses
 from daemon.model import Trust
 from daemon.ports import Refusal
