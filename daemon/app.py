@@ -301,7 +301,7 @@ class Daemon:
         if had_users and not choice.level.own_users:
             why = "; ".join(choice.passed_over) or "it is configured so"
             told = f"conversations had users of their own, and have none now at {choice.level.name}"
-            self.spawn(self.notifier.tell("isolation", f"{told}: {why}"))
+            self._tell_daily("isolation", f"{told}: {why}")
 
     # --- wiring ---------------------------------------------------------------------------------
 
@@ -339,10 +339,13 @@ class Daemon:
             self.metrics.model_tokens.labels(kind).inc(getattr(call.usage, kind))
 
     def _key_changed(self, refused: bool) -> None:
-        if refused:  # told once a day: a key of today may be refused a month later, too
-            day = day_of(self.clock.now())
-            text = "the model's key is refused: set another"
-            self.spawn(self.notifier.tell(f"model-key/{day}", text))
+        if refused:
+            self._tell_daily("model-key", "the model's key is refused: set another")
+
+    def _tell_daily(self, state: str, text: str) -> None:
+        """Of a state of the daemon's own, once a day: it may come to pass again a month later."""
+        day = day_of(self.clock.now())
+        self.spawn(self.notifier.tell(f"{state}/{day}", text))
 
     def _build_connectors(self) -> Mapping[str, Connector]:
         around = Surroundings(
@@ -506,11 +509,7 @@ class Daemon:
 
     async def _erase(self, who: str) -> int:
         workspaces = await self.ledger.erase(who)
-        for connector in self.connectors.values():
-            if isinstance(connector, KeepsEffects):
-                for effect in await connector.kept():
-                    if await self.ledger.trace(effect) is None:
-                        await connector.forget(effect)
+        await self._forget_kept()
         if self._flow is not None:
             await self._flow.pool.end(workspaces)
             for workspace in workspaces:
@@ -519,6 +518,14 @@ class Daemon:
                 except (OSError, RecursionError):  # upkeep tries again, as nobody needs it any more
                     log.exception("workspace.not_erased", workspace=workspace.id)
         return len(workspaces)
+
+    async def _forget_kept(self) -> None:
+        """What connectors keep of effects that the ledger does not know any more."""
+        keeping = [each for each in self.connectors.values() if isinstance(each, KeepsEffects)]
+        for connector in keeping:
+            for effect in await connector.kept():
+                if await self.ledger.trace(effect) is None:
+                    await connector.forget(effect)
 
 
 async def run(config: Config, reread: Reread, environ: MutableMapping[str, str]) -> int:

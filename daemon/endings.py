@@ -80,7 +80,7 @@ class Endings:
         """The agent used up its steps: what it did stands, and the person decides."""
         said = "\n\n".join(filter(None, (text, texts.TOO_MANY_STEPS.format(steps=steps))))
         effects = await self.compose(turn, said, "steps")
-        await self._tell(turn.id, f"{turn.id} used up its {steps} steps")
+        await self._tell_of(turn, f"used up its {steps} steps", f"postroom trace {turn.id}")
         return await self._end(
             turn, Ending(TurnState.DONE, text, "max_turns", effects, keep_staged=True)
         )

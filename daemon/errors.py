@@ -42,6 +42,18 @@ class NotReachable(PostroomError):
     exit_code = 69
 
 
+class WrongUsage(PostroomError):
+    """A command was given what it cannot work with; the message says what to write."""
+
+    exit_code = 2
+
+
+class NotDone(PostroomError):
+    """What a command was to do, or to show, is not there or was refused."""
+
+    exit_code = 1
+
+
 class Unavailable(PostroomError):
     """The other side is down for now: waited out, not counted as a failure of ours."""
 

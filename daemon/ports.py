@@ -232,14 +232,6 @@ class Tell(Protocol):
         ...
 
 
-class Audit(Protocol):
-    """How a part puts into the audit what it decided or did; the ledger's is `Ledger.audit`."""
-
-    async def __call__(self, entry: Audited) -> None:
-        """Returns when the record is on disk. Raises LedgerError: then do not act on it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A tool of ours that acts on the outside: calling it records an effect, no more.
@@ -741,7 +733,9 @@ class Ledger(Protocol):
 
     # audit: docs/audit.md has what is recorded when
     async def audit(self, entry: Audited) -> None:
-        """One more record, for what the ledger's own operations do not record themselves."""
+        """One more record, on disk when this returns: for what the ledger's own operations do not
+        record themselves.
+        """
         ...
 
     async def audit_head(self) -> AuditHead | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,3 +161,14 @@ def post(
         body={"text": text},
         names=names,
     )
+
+
+@asynccontextmanager
+async def new_stage(root: Path) -> AsyncIterator[Stage]:
+    """A new ledger, for tests of what stands on the port and not of its implementations."""
+    clock = ManualClock()
+    stage = Stage(IMPLEMENTATIONS[0], root, await open_ledger(root, clock), clock)
+    try:
+        yield stage
+    finally:
+        await stage.ledger.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from connectors.imap.parse import Parsed
+from daemon import programs
 from daemon.errors import Unavailable
 
 log = structlog.get_logger()
@@ -122,15 +123,9 @@ class Parsing:
                 ) from error
 
     async def _start(self) -> asyncio.subprocess.Process:
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-            limit=_LONGEST_ANSWER,
-            start_new_session=True,  # a Ctrl-C is the daemon's to act upon
-        )
+        env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+        process = await programs.start(self._command, env=env, limit=_LONGEST_ANSWER)
+        self._process = process
         try:
             assert process.stdout is not None  # noqa: S101 - it was asked for
             async with asyncio.timeout(self._times.start):
@@ -157,18 +152,13 @@ class Parsing:
 
     def _kill(self) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            programs.kill(self._process)
             self._killed.append(self._process)
         self._process = None
 
     async def _see_gone(self) -> None:
         while self._killed:
-            process = self._killed[-1]
-            await process.wait()
-            # A Process has no close of its own: asyncio leaves it to a later callback, which a loop
-            # that ends now never runs.
-            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            await programs.see_gone(self._killed[-1])
             self._killed.pop()
 
     def _stay(self) -> None:

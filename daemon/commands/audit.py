@@ -12,15 +12,11 @@ import typer
 from daemon.anchoring import FILE, parse_anchor, read_anchor
 from daemon.commands import asking
 from daemon.config import Config
-from daemon.errors import PostroomError
+from daemon.errors import WrongUsage
 from daemon.ledger import ReadOnlyLedger
 from daemon.model import AuditFindings, AuditHead
 
 PAGE = 1000  # records that are read at once
-
-
-class _NoAnchor(PostroomError):
-    exit_code = 2
 
 
 def verify(config: Config, anchors: list[str], *, as_json: bool) -> int:
@@ -72,7 +68,7 @@ def _parsed(text: str) -> AuditHead:
     try:
         return parse_anchor(text)
     except ValueError:
-        raise _NoAnchor(
+        raise WrongUsage(
             f"{text!r} is no anchor: write SEQ:HASH, as the log's `audit.anchored` has them"
         ) from None
 

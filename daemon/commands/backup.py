@@ -9,14 +9,10 @@ from pathlib import Path
 import typer
 
 from daemon.config import Config
-from daemon.errors import NotReachable, PostroomError
+from daemon.errors import NotReachable, WrongUsage
 
 # The ledger is copied by itself; the rest belongs to processes that a copy does not have.
 _LEFT_OUT = frozenset({"ledger.db", "ledger.db-wal", "ledger.db-shm", "lock", "processes"})
-
-
-class _TargetUnusable(PostroomError):
-    exit_code = 2
 
 
 async def back_up(config: Config, path: Path) -> None:
@@ -32,9 +28,9 @@ async def back_up(config: Config, path: Path) -> None:
     if not (data / "ledger.db").exists():
         raise NotReachable(f"{data} holds no ledger yet; there is nothing to back up")
     if path.exists():
-        raise _TargetUnusable(f"{path} exists already; name a new directory")
+        raise WrongUsage(f"{path} exists already; name a new directory")
     if path.resolve().is_relative_to(data.resolve()):
-        raise _TargetUnusable(f"{path} lies in the data directory; name one outside of it")
+        raise WrongUsage(f"{path} lies in the data directory; name one outside of it")
     growing = path.with_name(f".{path.name}.{os.getpid()}")
     ledger = await read_only(data)
     try:
@@ -45,7 +41,7 @@ async def back_up(config: Config, path: Path) -> None:
         await ledger.backup(growing / "ledger.db")
         growing.rename(path)
     except (OSError, shutil.Error) as error:
-        raise _TargetUnusable(f"{path} cannot be written: {_why(error)}") from error
+        raise WrongUsage(f"{path} cannot be written: {_why(error)}") from error
     finally:
         await ledger.close()
         shutil.rmtree(growing, ignore_errors=True)

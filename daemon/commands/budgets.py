@@ -12,15 +12,7 @@ import typer
 from daemon.budgets import read_budget
 from daemon.commands import asking, telling
 from daemon.config import Config
-from daemon.errors import NotReachable, PostroomError
-
-
-class _WrongUsage(PostroomError):
-    exit_code = 2
-
-
-class _NotRaised(PostroomError):
-    exit_code = 1
+from daemon.errors import NotDone, NotReachable, WrongUsage
 
 
 def show(config: Config, *, as_json: bool) -> None:
@@ -65,7 +57,7 @@ def add(config: Config, budget: str, dollars: float, until: datetime | None) -> 
     try:
         read_budget(budget)
     except ValueError as error:
-        raise _WrongUsage(str(error)) from None
+        raise WrongUsage(str(error)) from None
     path = ["budgets", budget, "raise", str(dollars)]
     if until is not None:
         end = until.replace(tzinfo=UTC) + timedelta(days=1)
@@ -74,6 +66,6 @@ def add(config: Config, budget: str, dollars: float, until: datetime | None) -> 
     if told is None:
         raise NotReachable(asking.down(config))
     if "error" in told:
-        raise _NotRaised(told["error"])
+        raise NotDone(told["error"])
     lasts = "for good" if told["until"] is None else f"until {telling.moment(told['until'])}"
     typer.echo(f"{told['budget']}: ${told['dollars']:.2f} more, {lasts}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from daemon import config as configuration
-from daemon.errors import PostroomError
+from daemon.errors import WrongUsage
 
 _HEAD = """\
 # Postroom. Every key can be overridden by the environment: POSTROOM__TABLE__KEY.
@@ -68,21 +68,17 @@ allow = ["*@{domain}"]         # senders who may be answered without a person
 """
 
 
-class _NotWritten(PostroomError):
-    exit_code = 2
-
-
 def write(path: Path, *, ask: bool) -> None:
     """Write the file, never over one that is there; say what to do next."""
     if path.exists():
-        raise _NotWritten(f"{path} exists already; name another with --path, or edit it")
+        raise WrongUsage(f"{path} exists already; name another with --path, or edit it")
     text = _asked() if ask else _HEAD.format(notify="") + _SLACK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=False)
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise _NotWritten(f"{path} cannot be written: {error.strerror}") from error
+        raise WrongUsage(f"{path} cannot be written: {error.strerror}") from error
     configuration.read(path)
     typer.echo(f"wrote {path}, and it is valid")
     typer.echo(f"next: set the secrets that it names, then `postroom doctor -c {path}`")
@@ -92,7 +88,7 @@ def _asked() -> str:
     slack = typer.confirm("Answer in Slack?", default=True)
     mail = typer.confirm("Look after a mailbox?", default=not slack)
     if not slack and not mail:
-        raise _NotWritten("without Slack and without a mailbox there is nothing to listen to")
+        raise WrongUsage("without Slack and without a mailbox there is nothing to listen to")
     notify = ""
     if slack:
         channel = typer.prompt("Slack channel id to tell of troubles (empty: none)", default="")

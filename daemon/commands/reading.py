@@ -11,14 +11,10 @@ import typer
 
 from daemon.commands import asking, telling
 from daemon.config import Config
-from daemon.errors import NotReachable, PostroomError
+from daemon.errors import NotDone, NotReachable
 from daemon.model import ConversationId
 
 SHOWN = 200
-
-
-class _NothingKnown(PostroomError):
-    exit_code = 1
 
 
 def check_alive(config: Config) -> int:
@@ -42,7 +38,7 @@ def show_trace(config: Config, any_id: str, *, as_json: bool) -> int:
     if told is None:
         told = asking.from_ledger(config, lambda ledger: ledger.trace(any_id))
     if told is None or "error" in told:
-        raise _NothingKnown(
+        raise NotDone(
             f"nothing is known by the id {any_id!r}; `postroom conversations list` shows what is"
         )
     _print(told, telling.story(told, time.time()), as_json=as_json)
@@ -77,7 +73,7 @@ def show_conversation(config: Config, conversation: str, *, as_json: bool) -> in
     id_ = ConversationId(conversation)
     about: Any = asking.from_ledger(config, lambda ledger: ledger.conversation(id_))
     if about is None:
-        raise _NothingKnown(
+        raise NotDone(
             f"there is no conversation {conversation!r}; `postroom conversations list` shows all"
         )
     said: Any = asking.from_ledger(config, lambda ledger: ledger.talk(id_, SHOWN))
@@ -102,7 +98,7 @@ def ask(config: Config, table: str, any_id: str, action: str) -> None:
     if told is None:
         raise NotReachable(asking.down(config))
     if told.get("done") is False or "error" in told:
-        raise _NothingKnown(f"{any_id}: {told.get('told') or f'there is nothing to {action}'}")
+        raise NotDone(f"{any_id}: {told.get('told') or f'there is nothing to {action}'}")
     typer.echo(f"{any_id}: {_DONE[action]}".format(**told))
 
 

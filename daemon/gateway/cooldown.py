@@ -11,14 +11,13 @@ often for it (tests/integration/test_gateway_cli.py).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 from dataclasses import dataclass
 
 import structlog
 
 from daemon.clock import Clock
+from daemon.gateway.bell import Bell
 
 log = structlog.get_logger()
 
@@ -46,7 +45,7 @@ class Cooldown:
         self._times = 0  # that the API asked for a rest, one after the other
         self._ahead: Pass | None = None
         self._line: dict[object, None] = {}  # those that wait, the longest first
-        self._moved = asyncio.Event()
+        self._moved = Bell()
 
     @property
     def seconds(self) -> float:
@@ -65,13 +64,13 @@ class Cooldown:
                 left = deadline - self._clock.monotonic()
                 if left <= 0 or self.seconds > left:
                     return max(self.seconds, FIRST_SECONDS)
-                await self._until_moved(self.seconds or left)
+                await self._moved.wait(self.seconds or left)
             leave = Pass(ahead=self._times > 0)
             self._ahead = leave if leave.ahead else None
             return leave
         finally:
             del self._line[place]
-            self._move()
+            self._moved.ring()
 
     def heard(self, leave: Pass, status: int, retry_after: float = 0.0) -> None:
         """What the API answered to a call, as soon as it is known."""
@@ -87,7 +86,7 @@ class Cooldown:
         """The call is over, however it ended: another may go ahead."""
         if leave is self._ahead:
             self._ahead = None
-        self._move()
+        self._moved.ring()
 
     def _may_ask(self, place: object) -> bool:
         if self.seconds or self._ahead is not None:
@@ -106,15 +105,6 @@ class Cooldown:
         if until > self._until:
             self._until = until
             log.warning("model.rests", seconds=round(seconds, 1), times=self._times)
-
-    def _move(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def _until_moved(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._moved.wait()
 
 
 def seconds_of(retry_after: str | None) -> float:

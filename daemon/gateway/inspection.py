@@ -6,7 +6,6 @@ Reading JSON holds the interpreter's lock: many megabytes of it would keep the w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from daemon import programs
 from daemon.gateway import body
 from daemon.gateway.body import Asked, Improper, Judged
 
@@ -66,12 +66,8 @@ class Inspection:
     async def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            # A Process has no close of its own: asyncio leaves it to a later callback, which a loop
-            # that ends now never runs.
-            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            programs.kill(process)
+            await programs.see_gone(process)
 
     async def _ask(self, data: bytes, *, counts: bool) -> _Answer:
         process = await self._ready()
@@ -79,9 +75,8 @@ class Inspection:
         assert process.stdout is not None  # noqa: S101
         told = {"size": len(data), "model": self._model, "counts": counts}
         process.stdin.write(json.dumps(told).encode() + b"\n")
-        for at in range(
-            0, len(data), _BUFFER
-        ):  # as one piece it would be copied whole, on the loop
+        # As one piece it would be copied whole, on the loop.
+        for at in range(0, len(data), _BUFFER):
             process.stdin.write(data[at : at + _BUFFER])
             await process.stdin.drain()
         answer = json.loads(await process.stdout.readline())
@@ -91,13 +86,5 @@ class Inspection:
 
     async def _ready(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                *_COMMAND,
-                env={},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_BUFFER,
-                start_new_session=True,  # a Ctrl-C is the daemon's to act upon
-            )
+            self._process = await programs.start(_COMMAND, env={}, limit=_BUFFER)
         return self._process

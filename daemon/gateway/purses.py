@@ -8,8 +8,6 @@ or its day is over.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 
 from daemon.budgets import Budget, Limits, Raise, Scope, Statement
 from daemon.clock import DAY_SECONDS, Clock, day_of
+from daemon.gateway.bell import Bell
 from daemon.model import Turn
 from daemon.ports import Refusal
 
@@ -71,7 +70,7 @@ class Purses:
         self._purses: dict[Budget, Purse] = {}
         self._raises: dict[Budget, list[Raise]] = defaultdict(list)
         self._day = day_of(clock.now())
-        self._moved = asyncio.Event()
+        self._moved = Bell()
 
     async def load(self, raises: Iterable[Raise]) -> None:
         """Begin with what the ledger has. Raises LedgerError."""
@@ -83,11 +82,11 @@ class Purses:
     def limit(self, limits: Limits) -> None:
         """Other limits; what was spent stays spent."""
         self._limits = limits
-        self._move()
+        self._moved.ring()
 
     def raise_by(self, more: Raise) -> None:
         self._raises[more.budget].append(more)
-        self._move()
+        self._moved.ring()
 
     async def open(self, budgets: Sequence[Budget]) -> tuple[Purse, ...]:
         """The purses of these budgets. Raises LedgerError: what is spent cannot be known."""
@@ -116,7 +115,7 @@ class Purses:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 return None
-            await self._until_moved(left)
+            await self._moved.wait(left)
         amount = min([most, *map(self._room, purses)])
         for purse in purses:
             purse.held += amount
@@ -137,7 +136,7 @@ class Purses:
                 purse.spent += cost
             reached = max((s for s in SHARES if limit and purse.spent >= s * limit), default=0.0)
             self._tell(purse, reached, turn)
-        self._move()
+        self._moved.ring()
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -231,12 +230,3 @@ class Purses:
             self._day = today
             kept = {b: p for b, p in self._purses.items() if p.calls or p.day >= today - 1}
             self._purses = kept
-
-    def _move(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def _until_moved(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._moved.wait()

@@ -15,13 +15,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from daemon.clock import DAY_SECONDS
 from daemon.ledger import rows
 from daemon.model import AGENT, COMMAND_LINE, DAEMON, Audited, AuditFindings, AuditHead, JsonObject
 
 GENESIS = "0" * 64  # what the first record carries in place of a hash before it
 CUT = "audit.cut"
 BROKEN = "audit.broken"
-CUT_EVERY_SECONDS = 86_400.0  # so often at most: each cut is a record of its own
 CHUNK = 300  # records in one transaction, as in upkeep
 
 _PARTS = frozenset({AGENT, DAEMON, COMMAND_LINE, ""})
@@ -115,7 +115,7 @@ def cut(connection: sqlite3.Connection, before: float, now: float) -> int:
     if gone:
         return gone
     oldest = connection.execute("select at from audit order by seq limit 1").fetchone()
-    if oldest is None or oldest["at"] >= before - CUT_EVERY_SECONDS:
+    if oldest is None or oldest["at"] >= before - DAY_SECONDS:  # each cut is a record of its own
         return 0
     last = connection.execute(
         "select seq, hash from audit where seq < coalesce("

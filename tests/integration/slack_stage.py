@@ -149,3 +149,15 @@ async def on_stage(
         yield stage
     finally:
         await stage.stop()
+
+
+@contextlib.asynccontextmanager
+async def at_work(slack: StandInSlack, data_dir: Path) -> AsyncIterator[Stage]:
+    """A connector that has read all there is, so that only events tell it anything. Ada, U0001, is
+    an operator.
+    """
+    operators = frozenset({"slack:T0001:U0001"})
+    async with on_stage(slack, data_dir, operators=operators, sockets=1) as stage:
+        await stage.start()
+        await stage.filled()
+        yield stage

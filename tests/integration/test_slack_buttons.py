@@ -21,7 +21,7 @@ from daemon.model import (
     TurnId,
     Unclear,
 )
-from tests.integration.slack_stage import Stage, on_stage, pending
+from tests.integration.slack_stage import Stage, at_work, pending
 
 ADA, BEA = "U0001", "U0002"
 GENERAL = "C0001"
@@ -35,10 +35,7 @@ async def slack() -> AsyncIterator[StandInSlack]:
 
 @pytest.fixture
 async def stage(slack: StandInSlack, tmp_path: Path) -> AsyncIterator[Stage]:
-    operators = frozenset({"slack:T0001:U0001"})
-    async with on_stage(slack, tmp_path, operators=operators, sockets=1) as made:
-        await made.start()
-        await made.filled()
+    async with at_work(slack, tmp_path) as made:
         yield made
 
 

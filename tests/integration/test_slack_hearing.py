@@ -14,7 +14,7 @@ import pytest
 from daemon.demo.slack import Delivering, Entry, StandInSlack
 from daemon.errors import AuthenticationFailed
 from daemon.model import Deleted, Edited, Ignored, Message, Outcome, Stop, Trust, Unreadable
-from tests.integration.slack_stage import Stage, on_stage, until
+from tests.integration.slack_stage import Stage, at_work, on_stage, until
 
 BEA, CHIDI = "U0002", "U0003"
 GENERAL, ELSEWHERE = "C0001", "C0005"
@@ -29,10 +29,7 @@ async def slack() -> AsyncIterator[StandInSlack]:
 
 @pytest.fixture
 async def stage(slack: StandInSlack, tmp_path: Path) -> AsyncIterator[Stage]:
-    operators = frozenset({"slack:T0001:U0001"})
-    async with on_stage(slack, tmp_path, operators=operators, sockets=1) as made:
-        await made.start()
-        await made.filled()  # from here on only events tell it anything
+    async with at_work(slack, tmp_path) as made:
         yield made
 
 

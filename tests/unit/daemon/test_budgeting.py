@@ -11,13 +11,12 @@ import pytest
 from daemon import texts
 from daemon.budgeting import Budgeting
 from daemon.budgets import Budget, Limits, Raise, Scope
-from daemon.clock import DAY_SECONDS, ManualClock, next_day
+from daemon.clock import DAY_SECONDS, next_day
 from daemon.endings import why_refused
 from daemon.gateway import Nearing
-from daemon.ledger import open_ledger
 from daemon.model import ConversationId, Turn
 from tests.integration.gateway_help import turn
-from tests.ledgers import IMPLEMENTATIONS, Stage
+from tests.ledgers import Stage, new_stage
 
 TALK = Budget(Scope.CONVERSATION, "slack:T1:C1:1.1")
 
@@ -53,10 +52,8 @@ class Office:
 
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    clock = ManualClock()
-    stage = Stage(IMPLEMENTATIONS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
-    yield Office(stage)
-    await stage.ledger.close()
+    async with new_stage(tmp_path) as stage:
+        yield Office(stage)
 
 
 async def test_operators_hear_of_it_with_the_sum_and_what_to_type(office: Office) -> None:

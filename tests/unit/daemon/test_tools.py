@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from daemon.approvals import Approvals
-from daemon.clock import ManualClock
-from daemon.ledger import open_ledger
 from daemon.model import TurnState
 from daemon.ports import Ending, ToolSpec
 from daemon.tools import StagingGate, all_tools
 from tests.flow import LABEL, RecordingConnector
-from tests.ledgers import IMPLEMENTATIONS, Stage
+from tests.ledgers import Stage, new_stage
 
 
 class Mute(RecordingConnector):
@@ -23,10 +21,8 @@ class Mute(RecordingConnector):
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    clock = ManualClock()
-    stage = Stage(IMPLEMENTATIONS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
-    yield stage
-    await stage.ledger.close()
+    async with new_stage(tmp_path) as stage:
+        yield stage
 
 
 def gate(stage: Stage) -> StagingGate:

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from daemon.agents.scripted import ScriptedAgents
-from daemon.clock import ManualClock
 from daemon.config import RetentionTable
-from daemon.ledger import open_ledger
 from daemon.model import ConversationId, Outcome, TurnState, Workspace
 from daemon.ports import Ending
 from daemon.upkeep import Upkeep
-from tests.ledgers import IMPLEMENTATIONS, LIMITS, PROCESS, Stage
+from tests.ledgers import LIMITS, PROCESS, Stage, new_stage
 
 DAY = 86_400.0
 DONE = Ending(TurnState.DONE, "hi")
@@ -22,10 +20,8 @@ DONE = Ending(TurnState.DONE, "hi")
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    clock = ManualClock()
-    stage = Stage(IMPLEMENTATIONS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
-    yield stage
-    await stage.ledger.close()
+    async with new_stage(tmp_path) as stage:
+        yield stage
 
 
 async def lived_in(stage: Stage, agents: ScriptedAgents, conversation: str) -> Workspace:

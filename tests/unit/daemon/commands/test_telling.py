@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from daemon.clock import ManualClock
 from daemon.commands import telling
-from daemon.ledger import open_ledger, read_only
+from daemon.ledger import read_only
 from daemon.model import (
     ConversationId,
     Ignored,
@@ -23,16 +22,13 @@ from daemon.model import (
     Usage,
 )
 from daemon.ports import Ending
-from tests.ledgers import IMPLEMENTATIONS as LEDGERS
-from tests.ledgers import PROCESS, Stage, post
+from tests.ledgers import PROCESS, Stage, new_stage, post
 
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    clock = ManualClock()
-    stage = Stage(LEDGERS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
-    yield stage
-    await stage.ledger.close()
+    async with new_stage(tmp_path) as stage:
+        yield stage
 
 
 async def told(stage: Stage, any_id: object) -> list[str]:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.budgets import Budget, Raise, Scope
-from daemon.clock import ManualClock
-from daemon.ledger import audit, intake, migrations, open_ledger, read_only
+from daemon.ledger import audit, intake, migrations, read_only
 from daemon.model import (
     AGENT,
     COMMAND_LINE,
@@ -31,7 +30,7 @@ from daemon.model import (
     Usage,
 )
 from daemon.ports import Ending
-from tests.ledgers import IMPLEMENTATIONS, Stage, post
+from tests.ledgers import IMPLEMENTATIONS, Stage, new_stage, post
 
 T1, DAY = ConversationId("t1"), 86_400.0
 Record = dict[str, Any]
@@ -39,10 +38,8 @@ Record = dict[str, Any]
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    clock = ManualClock()
-    stage = Stage(IMPLEMENTATIONS[0], tmp_path, await open_ledger(tmp_path, clock), clock)
-    yield stage
-    await stage.ledger.close()
+    async with new_stage(tmp_path) as stage:
+        yield stage
 
 
 @pytest.fixture
