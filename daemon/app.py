@@ -374,6 +374,7 @@ class Daemon:
                 start_parallelism=config.pool.start_parallelism,
                 idle_seconds=config.pool.idle_seconds,
                 memory_limit=config.pool.memory_limit_mb * 2**20,
+                disk_limit=config.pool.disk_limit_mb * 2**20,
             ),
             turn_timeout=config.agent.turn_timeout_seconds,
             max_turns=config.agent.max_turns,

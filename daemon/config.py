@@ -139,6 +139,7 @@ class PoolTable(_Table):
     start_parallelism: int = Field(default=2, ge=1)
     idle_seconds: float = Field(default=600, gt=0)
     memory_limit_mb: int = Field(default=1024, ge=128)
+    disk_limit_mb: int = Field(default=2048, ge=64)
 
     @model_validator(mode="after")
     def _spares_fit(self) -> PoolTable:

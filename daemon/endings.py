@@ -105,6 +105,16 @@ class Endings:
         await self._tell_of(turn, what, f"postroom trace {turn.id}")
         return await self._end(turn, Ending(TurnState.REFUSED, "", why_refused(scope), effects))
 
+    async def outgrown(self, turn: Turn) -> str:
+        """The conversation's files take up more room on the disk than they may. Its process must be
+        gone. Whatever it is asked next may delete some of them.
+        """
+        why = "its conversation's files outgrew pool.disk_limit_mb"
+        effects = await self.compose(turn, texts.OUTGROWN, "outgrown")
+        await self._tell_of(turn, f"ended: {why}", f"postroom trace {turn.id}")
+        await self._end(turn, Ending(TurnState.REFUSED, "", why, effects))
+        return "outgrown"
+
     async def dead(self, turn: Turn, why: str) -> str:
         effects = await self.compose(turn, texts.GAVE_UP, "dead")
         await self._tell_of(turn, f"was given up on: {why}", f"postroom dead show {turn.id}")

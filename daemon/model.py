@@ -310,7 +310,7 @@ class TurnState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     STOPPED = "stopped"  # by a person
-    REFUSED = "refused"  # its own budget is spent
+    REFUSED = "refused"  # its own budget is spent, or its room on the disk
     LOST = "lost"  # a tool acted outside and its effect cannot be known: never repeated
     DEAD = "dead"  # given up on: see `postroom dead`
 

@@ -1,4 +1,4 @@
-"""The pool: a bounded set of agent processes: live workers, warm spares, eviction, memory."""
+"""The pool: a bounded set of agent processes: live workers, warm spares, eviction, memory, disk."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from daemon.model import (
     Workspace,
 )
 from daemon.ports import Agents, Gateway
+from daemon.quota import Quota
 from daemon.tools import StagingGate
 from daemon.worker import Live, Surround, Worker
 
@@ -44,6 +45,7 @@ class PoolSettings:
     start_parallelism: int
     idle_seconds: float
     memory_limit: int
+    disk_limit: int
 
 
 class Place(StrEnum):
@@ -121,6 +123,7 @@ class Pool:
         self._clock = clock
         self._metrics = metrics
         self._on_free = on_free
+        self._quota = Quota(agents, clock, settings.disk_limit)
         self._slots: dict[ConversationId, Slot] = {}
         self._leaving: dict[ConversationId, asyncio.Task[None]] = {}
         self._stranded: list[Turn] = []
@@ -225,13 +228,14 @@ class Pool:
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled: keeps spares, closes idle workers, watches memory; then closes all."""
+        """Until cancelled: keeps spares, closes what rests, watches memory, disk; then ends all."""
         self.open = True
         self._on_free(None)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._keep_spares(), name="spares")
                 group.create_task(self._watch(), name="watch")
+                group.create_task(self._watch_disk(), name="disk")
         finally:
             self.open = False
             await self._close_all()
@@ -345,7 +349,7 @@ class Pool:
         self._counts.start_failures = 0
         self._metrics.process_starts.labels(reason).inc()
         self._metrics.process_start_seconds.observe(self._clock.monotonic() - began)
-        return Live(agent, token, gate)
+        return Live(agent, token, gate, workspace)
 
     async def _keep_spares(self) -> None:
         while True:
@@ -424,6 +428,25 @@ class Pool:
         ):
             log.warning("agent.too_large", conversation=slot.conversation)
             self._spawn(live.agent.close(), "too large")
+
+    async def _watch_disk(self) -> None:
+        """A conversation whose files outgrow their room: its turn ends, or its idle process goes,
+        and with either whatever else it runs.
+        """
+        while True:
+            await self._clock.sleep(max(WATCH_SECONDS, self._quota.rest()))
+            for slot in list(self._slots.values()):
+                live = slot.worker.live
+                if live is None or not await self._quota.outgrown(live.workspace):
+                    continue
+                if slot.worker.live is not live:
+                    continue  # it is gone by itself
+                log.warning("workspace.outgrown", conversation=slot.conversation)
+                if slot.place is Place.BUSY:
+                    slot.worker.stop_writing()
+                elif slot.place is Place.IDLE:
+                    slot.place = Place.CLOSING
+                    self._spawn(self._retire(slot), "outgrown")
 
     def _make_way(self) -> asyncio.Task[None] | None:
         """Free a slot: a spare first, then the least recently used idle worker."""

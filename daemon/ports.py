@@ -436,6 +436,12 @@ class Agents(Protocol):
         """Resident memory of a process and all its descendants; 0 when it is gone."""
         ...
 
+    def disk_bytes(self, workspace: Workspace) -> int | None:
+        """What all of a workspace takes up on the disk; None: its agent hides some of it. Blocking.
+        Raises OSError.
+        """
+        ...
+
     def erase(self, workspace: Workspace) -> None: ...
 
     def on_disk(self) -> Mapping[Workspace, float]:

@@ -33,6 +33,10 @@ CONVERSATION_BUDGET = (
     "I stopped: this conversation's budget is spent. Go on in a new one, or ask the people who run "
     "me to raise it."
 )
+OUTGROWN = (
+    "I stopped: this conversation's files take up more room on the disk than they may. Tell me "
+    "what to delete, or go on in a new conversation."
+)
 NEAR_BUDGET = "{percent} % of this conversation's budget is spent."
 TOO_MANY_STEPS = "I stopped after {steps} steps. Write again if I should go on."
 STOPPED = "Stopped."

@@ -14,7 +14,7 @@ from daemon.clock import Clock
 from daemon.endings import Endings
 from daemon.errors import AgentDied, LedgerError, StartFailed
 from daemon.metrics import Metrics
-from daemon.model import Prompt, Turn, prompt_uuid
+from daemon.model import Prompt, Turn, Workspace, prompt_uuid
 from daemon.ports import (
     Agent,
     AgentEvent,
@@ -50,6 +50,7 @@ class Live:
     agent: Agent
     token: str
     gate: StagingGate
+    workspace: Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Worker:
         self.live: Live | None = None
         self._running = False
         self._stopping = False
+        self._outgrown = False
         self._told = False
         self._attempt = 0
         self._first_text: float | None = None
@@ -106,7 +108,7 @@ class Worker:
                 await self.close()
                 outcome = await self._around.endings.by_fate(turn, "internal error", failed=True)
             finally:
-                self._running = self._stopping = False
+                self._running = self._stopping = self._outgrown = False
             self._show(turn, "")
             self._sum_up(turn, outcome, began)
 
@@ -115,6 +117,14 @@ class Worker:
         self._stopping = True
         if self._running:
             self._interrupting = asyncio.create_task(self._interrupt(), name="interrupt")
+
+    def stop_writing(self) -> None:
+        """End the turn that runs, and its process: the conversation's files have outgrown their
+        room.
+        """
+        if self._running and self.live is not None:
+            self._outgrown = True
+            self._interrupting = asyncio.create_task(self.live.agent.close(), name="outgrown")
 
     def stand_down(self) -> None:
         """The turn that was about to run is not there after all."""
@@ -240,6 +250,9 @@ class Worker:
                 return await endings.done(turn, end.text)
             case TurnEnded() if self._stopping:
                 return await endings.stopped(turn)
+            case TurnEnded() if self._outgrown:
+                await self.close()
+                return await endings.outgrown(turn)
             case TurnEnded() if refusal is not None:
                 return await endings.refused(turn, refusal.budget, sent=True, told=self._told)
             case TurnEnded(error="max_turns"):
@@ -256,6 +269,8 @@ class Worker:
         await self.close()  # returns when it is gone: only then may the transcript be read
         if self._stopping:
             return await self._around.endings.stopped(turn)
+        if self._outgrown:
+            return await self._around.endings.outgrown(turn)
         return await self._around.endings.by_fate(turn, why, failed=True)
 
     # --- small things ---------------------------------------------------------------------------

@@ -190,6 +190,7 @@ class Flow:
         debounce: float = 0.0,
         connectors: tuple[RecordingConnector, ...] = (),
         idle_seconds: float = 600,
+        disk_limit: int = 2**30,
         turn_timeout: float = 30,
         tools: tuple[str, ...] = ("Read",),
         ask: tuple[str, ...] = (),
@@ -206,7 +207,7 @@ class Flow:
         self.told: list[str] = []
         self._profiles = {trust: Profile(trust, tools, ask) for trust in Trust}
         self._profiles[Trust.PUBLIC] = Profile(Trust.PUBLIC, ())
-        pool = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30)
+        pool = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30, disk_limit)
         self._settings = FlowSettings(pool, turn_timeout, max_turns=40, debounce=debounce)
         self._wrapped = ledger
         self._numbers = itertools.count(1)

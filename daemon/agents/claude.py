@@ -15,7 +15,7 @@ from claude_agent_sdk import ClaudeSDKClient, ResultError, project_key_for_direc
 from daemon.agents.live import ClaudeAgent, describe, finish
 from daemon.agents.options import AgentSettings, agent_environment, client_options
 from daemon.agents.transcript import TranscriptFile
-from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
+from daemon.agents.workspaces import make_workspace, remove_tree, tree_bytes, workspaces_in
 from daemon.errors import StartFailed, WallError
 from daemon.isolation import processes, users
 from daemon.isolation.plan import Plan, write_launcher
@@ -133,6 +133,9 @@ class ClaudeAgents:
 
     def memory_bytes(self, process: ProcessRef) -> int:
         return processes.tree_rss_bytes(process)
+
+    def disk_bytes(self, workspace: Workspace) -> int | None:
+        return tree_bytes(workspace.root)
 
     def erase(self, workspace: Workspace) -> None:
         """Remove a workspace whose process is gone. Raises ValueError for a directory that is

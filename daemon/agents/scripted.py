@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
+from daemon.agents.workspaces import make_workspace, remove_tree, tree_bytes, workspaces_in
 from daemon.errors import AgentDied
 from daemon.model import JsonObject, ProcessRef, Profile, Prompt, Usage, Workspace
 from daemon.ports import (
@@ -202,6 +202,9 @@ class ScriptedAgents:
 
     def memory_bytes(self, process: ProcessRef) -> int:
         return self.memory if process in self.processes().values() else 0
+
+    def disk_bytes(self, workspace: Workspace) -> int | None:
+        return tree_bytes(workspace.root)
 
     def erase(self, workspace: Workspace) -> None:
         self.erased.append(workspace)

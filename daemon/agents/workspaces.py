@@ -1,14 +1,22 @@
-"""A conversation's directories on disk: made, and removed without following what an agent left."""
+"""A conversation's directories on disk: made, measured, and removed without following what an agent
+left in them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import stat
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.model import Workspace
+
+DEEPEST = 64  # folders within folders: each holds descriptors while it is looked into
+LEAST_BYTES = 4096  # an empty file takes up room, too: files by the million are as bad as long ones
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def make_workspace(conversations: Path) -> Workspace:
@@ -29,6 +37,75 @@ def workspaces_in(conversations: Path) -> dict[Workspace, float]:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 found[Workspace(id=root.name, root=root, session="")] = root.stat().st_mtime
     return found
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+def tree_bytes(root: Path) -> int | None:
+    """What a directory takes up on the disk with all in it, by blocks and not by length: a file
+    with holes counts what is written, one with several names counts once, a link itself. None: its
+    agent keeps one from looking, by folders deeper than DEEPEST, say. Blocking. Raises OSError.
+    """
+    total, linked = 0, set()
+    folder = os.open(root, os.O_RDONLY | _FOLDER)
+    try:
+        for found in _below(folder, DEEPEST):
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                if found.st_ino in linked:
+                    continue
+                linked.add(found.st_ino)
+            total += max(found.st_blocks * 512, LEAST_BYTES)
+    except (_TooDeepError, PermissionError):
+        return None
+    finally:
+        os.close(folder)
+    return total
+
+
+def _below(folder: int, depth: int) -> Iterator[os.stat_result]:
+    """All that lies in an open folder. By descriptors: what its agent moves meanwhile, or puts a
+    link in place of, leads nowhere else.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it went meanwhile
+                found = entry.stat(follow_symlinks=False)
+                yield found
+                if stat.S_ISDIR(found.st_mode):
+                    if not depth:
+                        raise _TooDeepError
+                    readable = found.st_mode & stat.S_IRUSR and found.st_mode & stat.S_IXUSR
+                    with (_opened if readable else _unlocked)(entry.name, folder) as inner:
+                        yield from _below(inner, depth - 1)
+
+
+@contextlib.contextmanager
+def _opened(name: str, folder: int) -> Iterator[int]:
+    inner = os.open(name, os.O_RDONLY | _FOLDER, dir_fd=folder)
+    try:
+        yield inner
+    finally:
+        os.close(inner)
+
+
+@contextlib.contextmanager
+def _unlocked(name: str, folder: int) -> Iterator[int]:
+    """A folder that its agent shut to itself, and so to us where we are the same user; shut again
+    afterwards.
+    """
+    place = os.open(name, os.O_PATH | _FOLDER, dir_fd=folder)
+    try:
+        itself, mode = Path(f"/proc/self/fd/{place}"), stat.S_IMODE(os.fstat(place).st_mode)
+        itself.chmod(mode | stat.S_IRUSR | stat.S_IXUSR)
+        try:
+            with _opened(".", place) as inner:
+                yield inner
+        finally:
+            itself.chmod(mode)
+    finally:
+        os.close(place)
 
 
 def remove_tree(path: Path) -> None:

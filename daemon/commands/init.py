@@ -32,6 +32,7 @@ api_key = {{ env = "ANTHROPIC_API_KEY" }}
 spare_processes = 1
 idle_seconds = 600
 memory_limit_mb = 1024
+disk_limit_mb = 2048           # of one conversation
 
 [budgets]                      # US dollars; `postroom budgets` shows what is spent, and adds
 per_turn = 1.0

@@ -123,3 +123,26 @@ async def test_a_turn_past_its_clock_is_set_aside_after_three_tries_and_can_be_t
         assert texts(slack, GENERAL, said.ts) == [said_by_us.GAVE_UP, "sure", "not for ever"]
         await eventually(lambda: len(slack.posts(NOTICES)) == 1, "one notice")
     assert MODEL_KEY not in daemon.log.read_text()
+
+
+async def test_an_agent_that_fills_the_disk_is_stopped_and_can_be_asked_to_delete(
+    new_daemon: NewDaemon, slack: StandInSlack, model: StandInModel
+) -> None:
+    fill = json.dumps({"command": "head -c 200M /dev/zero > big; sleep 100"})
+    delete = json.dumps({"command": "rm big; echo deleted; sleep 12"})
+    daemon = new_daemon(
+        pool={"disk_limit_mb": 64, "spare_processes": 0},
+        daemon={"notify": [f"slack:{NOTICES}"]},
+    )
+    async with daemon:
+        said = slack.mention(BEA, GENERAL, f"[[tool:Bash {fill}]][[say:never]]")
+        assert (await slack.wait_for_answer(said, within=60)).text == said_by_us.OUTGROWN
+        assert not agents_of(daemon), "nothing goes on writing"
+        (notice,) = await slack.wait_for_posts(NOTICES)
+        assert "pool.disk_limit_mb" in notice.text
+
+        again = slack.say(BEA, GENERAL, f"[[tool:Bash {delete}]]", said.ts)
+        assert (await slack.wait_for_answer(again, within=60)).text == "deleted"
+        _, page = await daemon.get("/metrics")
+        assert 'postroom_turns_total{outcome="outgrown"} 1.0' in page
+    assert turns_that_ended(daemon) == ["outgrown", "done"]

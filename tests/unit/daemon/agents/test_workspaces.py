@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from daemon.agents.workspaces import make_workspace, remove_tree, workspaces_in
+from daemon.agents.workspaces import (
+    DEEPEST,
+    LEAST_BYTES,
+    make_workspace,
+    remove_tree,
+    tree_bytes,
+    workspaces_in,
+)
 
 NOBODY = 65534
+MB = 2**20
 
 
 def test_a_workspace_is_for_us_alone_and_has_a_session_of_its_own(tmp_path: Path) -> None:
@@ -75,3 +83,52 @@ def test_what_an_agent_locked_is_removed_all_the_same(common_folder: Path) -> No
     remove_tree(made.root)
     assert not made.root.exists()
     assert outside.stat().st_mode & 0o777 == 0o500, "what a link points to is not touched"
+
+
+def test_what_is_on_the_disk_is_counted_once_and_links_lead_nowhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(bytes(4 * MB))
+    made = make_workspace(tmp_path / "c")
+    bare = tree_bytes(made.root)
+    assert bare is not None
+    (made.work / "deep").mkdir()
+    file = made.work / "deep" / "file"
+    file.write_bytes(bytes(MB))
+    (made.tmp / "the same").hardlink_to(file)
+    (made.work / "link").symlink_to(outside)
+    (made.work / "folder").symlink_to(tmp_path)
+    with (made.config / "holes").open("wb") as holes:
+        holes.truncate(100 * MB)
+    counted = tree_bytes(made.root)
+    assert counted is not None
+    assert MB <= counted - bare < 2 * MB
+
+
+def test_files_without_a_byte_take_up_room_too(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path)
+    before = tree_bytes(made.root)
+    for number in range(50):
+        (made.work / str(number)).touch()
+    assert before is not None
+    assert (tree_bytes(made.root) or 0) - before >= 50 * LEAST_BYTES
+
+
+def test_nothing_is_hidden_in_a_folder_that_an_agent_shut_to_itself(common_folder: Path) -> None:
+    made = make_workspace(common_folder)
+    shut = made.work / "shut"
+    shut.mkdir()
+    (shut / "file").write_bytes(bytes(MB))
+    shut.chmod(0)
+    assert (tree_bytes(made.root) or 0) > MB
+    assert shut.stat().st_mode & 0o777 == 0, "it stays as its agent wants it"
+
+
+def test_nothing_is_hidden_further_down_than_one_can_look(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path)
+    folder = made.work
+    for _ in range(DEEPEST - 1):
+        folder /= "d"
+        folder.mkdir()
+    assert tree_bytes(made.root) is not None
+    (folder / "d" / "d").mkdir(parents=True)
+    assert tree_bytes(made.root) is None
