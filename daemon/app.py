@@ -29,6 +29,8 @@ from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import JumpingClock, SystemClock, day_of
 from daemon.config import Config, reread_secrets
 from daemon.delivery import Delivery
+from daemon.egress import EgressProxy
+from daemon.egress.dialling import Dialler, SystemResolver
 from daemon.errors import ConfigError, PostroomError
 from daemon.flow import Flow, FlowSettings, build_flow
 from daemon.gateway import CallObserved, ModelGateway
@@ -94,6 +96,7 @@ class Daemon:
         self.supervisor = Supervisor(clock, self.metrics)
         self._data_dir = config.daemon.data_dir.resolve()
         self.gateway = self._build_gateway()
+        self.egress = self._build_egress()
         self.connectors = self._build_connectors()
         self.notifier = Notifier(
             ledger=ledger,
@@ -168,6 +171,8 @@ class Daemon:
         services["ledger"] = self.pulse.run
         services["audit"] = self.anchoring.run
         services["gateway"] = self.gateway.run
+        if self.egress is not None:
+            services["egress"] = self.egress.run
         services["pool"] = self._run_pool
         services["dispatcher"] = self._run_dispatcher
         services["upkeep"] = self._run_upkeep
@@ -247,6 +252,8 @@ class Daemon:
         """Intake is open already; agents follow: leftovers ended, turns settled, walls proven."""
         if self._flow is None:
             await self.gateway.start()
+            if self.egress is not None:
+                await self.egress.start()
             agents = await self._open_agents()
             flow = self._build_flow(agents)
             ended = await agents.end_leftovers()
@@ -290,7 +297,11 @@ class Daemon:
         proof = choice.proof.sentence() if choice.proof else "none"
         log.info("walls.proven", level=self.level, proof=proof)
         opened: Agents = office.open_agents(
-            self.config, choice.level, self.gateway.port, all_tools(self.connectors)
+            self.config,
+            choice.level,
+            self.gateway.port,
+            all_tools(self.connectors),
+            self.egress.port if self.egress is not None else None,
         )
         return opened
 
@@ -317,6 +328,19 @@ class Daemon:
             nearing=lambda news: self.spawn(self.budgeting.tell(news)),
             channel_of=self._channel_of,
             key_changed=self._key_changed,
+        )
+
+    def _build_egress(self) -> EgressProxy | None:
+        """None where no profile leads outside: then nothing listens."""
+        if not any(self._profile(trust).egress for trust in Trust):
+            return None
+        return EgressProxy(
+            turns=self.gateway,
+            lists=lambda trust: self._profile(trust).egress,
+            dialler=Dialler(SystemResolver()),
+            record=self.ledger.audit,
+            clock=self.clock,
+            metrics=self.metrics,
         )
 
     def _channel_of(self, turn: Turn) -> str:
@@ -454,6 +478,8 @@ class Daemon:
             self.registry.add(f"connector:{name}", partial(self._connector_health, name))
         self.registry.add("pool", lambda: pool_health(self.supervisor, self._flow, self.level))
         self.registry.add("model", self.gateway.health)
+        if self.egress is not None:
+            self.registry.add("egress", self.egress.health)
 
     def _connector_health(self, name: str) -> Health:
         connector = self.connectors[name]

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from daemon import destinations
 from daemon.budgets import Limits
 from daemon.errors import ConfigError
 from daemon.machine import is_loopback, memory_bytes
@@ -201,10 +202,11 @@ _TOOLS: tuple[ToolName, ...] = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
 
 
 class ProfileTable(_Table):
-    """`ask` names those of `tools` whose calls wait for a person."""
+    """`ask` names those of `tools` whose calls wait for a person, `egress` what a shell reaches."""
 
     tools: tuple[ToolName, ...]
     ask: tuple[ToolName, ...] = ()
+    egress: tuple[str, ...] = ()
 
     @field_validator("ask")
     @classmethod
@@ -214,6 +216,13 @@ class ProfileTable(_Table):
             raise ValueError(f"{strange[0]!r} is not among the profile's tools")
         return value
 
+    @field_validator("egress")
+    @classmethod
+    def _for_a_shell(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and "Bash" not in info.data.get("tools", ("Bash",)):
+            raise ValueError('only Bash goes out by it: add "Bash" to tools, or take this out')
+        return tuple(destinations.entry(text) for text in value)
+
 
 class ProfilesTable(_Table):
     public: ProfileTable = ProfileTable(tools=())
@@ -222,7 +231,7 @@ class ProfilesTable(_Table):
 
     def profile(self, trust: Trust) -> Profile:
         table: ProfileTable = getattr(self, trust.value)
-        return Profile(trust, table.tools, table.ask)
+        return Profile(trust, table.tools, table.ask, table.egress)
 
 
 class Config(_Table):
@@ -253,8 +262,20 @@ class Config(_Table):
             needed, there = ways[address.partition(":")[0]]
             if not there:
                 raise ValueError(f"daemon.notify: {address!r} needs a connector {needed}")
-        if self.isolation.level == "none" and self.answers_strangers():
+        return self
+
+    @model_validator(mode="after")
+    def _walls_where_they_are_needed(self) -> Config:
+        if self.isolation.level != "none":
+            return self
+        if self.answers_strangers():
             raise ValueError("isolation.level: none is refused while strangers are answered")
+        for trust in Trust:
+            if self.profiles.profile(trust).egress:
+                raise ValueError(
+                    f"profiles.{trust.value}.egress: at isolation.level none nothing keeps a shell "
+                    "to a list; take a level with walls, or the list out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -264,9 +285,10 @@ class Config(_Table):
             profile = self.profiles.profile(trust)
             if tools := to_be_asked(profile, walled=walled):
                 ask = json.dumps([*profile.ask, *tools])
+                out = "these tools or egress" if profile.egress else "these tools"
                 raise ValueError(
                     f"profiles.{trust.value}.tools: {', '.join(Power)} would meet in one turn "
-                    f"without a person; write ask = {ask} in that table, or take these tools out"
+                    f"without a person; write ask = {ask} in that table, or take {out} out"
                 )
         return self
 

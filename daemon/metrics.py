@@ -57,6 +57,10 @@ class Metrics:
         self.model_tokens = counter("model_tokens", "Tokens metered", "kind")
         self.model_cost_usd = counter("model_cost_usd", "US dollars metered")
         self.budget_refusals = counter("budget_refusals", "Refused for a budget", "scope")
+        self.egress_connections = counter(
+            "egress_connections", "Connections that agents asked the proxy for", "outcome"
+        )
+        self.egress_bytes = counter("egress_bytes", "Bytes through the proxy", "kind")
         self.deliveries = counter("deliveries", "Effects carried out", "connector", "outcome")
         self.delivery_unclear = counter(
             "delivery_unclear", "Deliveries whose ending nobody can tell", "connector"

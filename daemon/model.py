@@ -288,11 +288,14 @@ class ProcessRef:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What an agent may do for a trust label. Calls of what is in `ask` wait for a person."""
+    """What an agent may do for a trust label. Calls of what is in `ask` wait for a person; hosts
+    that its shell may reach are in `egress` (see destinations.py).
+    """
 
     trust: Trust
     tools: tuple[str, ...]
     ask: tuple[str, ...] = ()
+    egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

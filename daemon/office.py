@@ -16,7 +16,11 @@ from daemon.ports import Agents, ToolSpec
 
 
 def open_agents(
-    config: Config, level: Level, gateway_port: int, tools: Sequence[ToolSpec]
+    config: Config,
+    level: Level,
+    gateway_port: int,
+    tools: Sequence[ToolSpec],
+    egress_port: int | None = None,
 ) -> Agents:
     """The agents of a daemon, at an isolation level that has been proven."""
     settings = AgentSettings(
@@ -26,5 +30,6 @@ def open_agents(
         level=level,
         gateway_port=gateway_port,
         data_dir=config.daemon.data_dir.resolve(),
+        egress_port=egress_port,
     )
     return ClaudeAgents(settings, tools)

@@ -34,8 +34,9 @@ def powers(profile: Profile, *, walled: bool) -> AbstractSet[Power]:
         found.add(Power.UNTRUSTED)
     if free & _READS:
         found.add(Power.PRIVATE)
-    if profile.trust is Trust.PUBLIC or (free & _RUNS and not walled):
-        found.add(Power.OUTSIDE)  # answers go to strangers; a shell without walls goes anywhere
+    leads_out = bool(profile.egress) or not walled  # without walls a shell goes anywhere
+    if profile.trust is Trust.PUBLIC or (free & _RUNS and leads_out):
+        found.add(Power.OUTSIDE)  # a stranger's answers go to strangers
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -522,8 +522,7 @@ class Pool:
 
 
 def serves(process: Profile, wanted: Profile) -> bool:
-    """Whether a process made for one profile may serve another: the same tools, with the same to be
-    asked for, and no stranger.
+    """Whether a process made for one profile may serve another: the same in all but the label, and
+    no stranger.
     """
-    same = (process.tools, process.ask) == (wanted.tools, wanted.ask)
-    return same and wanted.trust is not Trust.PUBLIC
+    return replace(process, trust=wanted.trust) == wanted and wanted.trust is not Trust.PUBLIC

@@ -13,7 +13,12 @@ import structlog
 from claude_agent_sdk import ClaudeSDKClient, ResultError, project_key_for_directory
 
 from daemon.agents.live import ClaudeAgent, describe, finish
-from daemon.agents.options import AgentSettings, agent_environment, client_options
+from daemon.agents.options import (
+    AgentSettings,
+    agent_environment,
+    client_options,
+    egress_environment,
+)
 from daemon.agents.transcript import TranscriptFile
 from daemon.agents.workspaces import make_workspace, remove_tree, tree_bytes, workspaces_in
 from daemon.errors import StartFailed, WallError
@@ -82,7 +87,7 @@ class ClaudeAgents:
                 self._settings,
                 workspace,
                 profile,
-                launcher=self._write_launcher(workspace, token, user),
+                launcher=self._write_launcher(workspace, profile, token, user),
                 resume=resume,
                 specs=self._tools,
                 gate=gate,
@@ -170,15 +175,22 @@ class ClaudeAgents:
             raise StartFailed(f"{workspace.id} cannot be handed over: {error}") from error
         return user
 
-    def _write_launcher(self, workspace: Workspace, token: str, user: int | None) -> Path:
+    def _write_launcher(
+        self, workspace: Workspace, profile: Profile, token: str, user: int | None
+    ) -> Path:
+        egress_port = self._settings.egress_port if profile.egress else None
+        env = dict(agent_environment(self._settings, token))
+        if egress_port is not None:
+            env |= egress_environment(egress_port, token)
         plan = Plan.for_conversation(
             level=self._settings.level,
             command=self._cli,
             root=workspace.root,
             gateway_port=self._settings.gateway_port,
             pid_file=self._pid_file(workspace),
-            env=agent_environment(self._settings, token),
+            env=env,
             user=user,
+            egress_port=egress_port,
         )
         return write_launcher(plan, self._processes / workspace.id)
 

@@ -24,6 +24,7 @@ class AgentSettings:
     `level` is an isolation level that has been proven; `data_dir` is absolute. `max_line_bytes`
     bounds one message of the CLI (the SDK's default of 1 MiB kills its reader: measured). A process
     that says nothing for `quiet_seconds` of a turn has to answer within `answer_seconds`.
+    `egress_port` is the egress proxy's; None: there is none.
     """
 
     model: str
@@ -32,6 +33,7 @@ class AgentSettings:
     level: Level
     gateway_port: int
     data_dir: Path
+    egress_port: int | None = None
     model_retries: int = 3
     max_line_bytes: int = 32 << 20
     start_seconds: float = 60.0
@@ -107,3 +109,11 @@ def agent_environment(settings: AgentSettings, token: str) -> Mapping[str, str]:
         "CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "1",
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
     }
+
+
+def egress_environment(port: int, token: str) -> Mapping[str, str]:
+    """How a shell's programs find the egress proxy. The CLI finds it, too: not for the gateway."""
+    proxy, direct = f"http://postroom:{token}@127.0.0.1:{port}", "127.0.0.1,localhost"
+    named = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": direct}
+    lower = {name.lower(): value for name, value in named.items()}  # curl reads only http_proxy
+    return {**named, **lower, "NODE_USE_ENV_PROXY": "1"}

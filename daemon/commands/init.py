@@ -47,6 +47,7 @@ operators = []                 # "slack:TEAM:USER", "mail:ADDRESS"
 # [profiles.member]
 # tools = ["Read", "Glob", "Grep", "Write", "Edit", "Bash"]
 # ask = ["Bash"]               # these wait for an operator: a button, or `postroom approvals`
+# egress = ["pypi.org:443"]    # hosts that Bash may reach; none: no network
 """
 
 _SLACK = """

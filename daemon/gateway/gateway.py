@@ -18,6 +18,7 @@ from aiohttp import web
 
 from daemon.budgets import Limits, Raise, Statement
 from daemon.clock import Clock
+from daemon.egress import Outing
 from daemon.gateway.accounts import Accounts, Books, ChannelOf, KeyChanged
 from daemon.gateway.cooldown import Cooldown
 from daemon.gateway.door import Door
@@ -195,7 +196,7 @@ class ModelGateway:
         """From now on calls with this token belong to this turn. A revoked token stays dead."""
         seat = self._seats.find((token,))
         if seat is not None:
-            seat.sitting = Sitting(turn)
+            seat.sitting = Sitting(turn, Outing(turn))
 
     async def close_turn(self, token: str) -> Refusal | None:
         """See the port. Calls under way are cut off. Raises LedgerError where one could not be
@@ -205,6 +206,7 @@ class ModelGateway:
         if seat is None or seat.sitting is None:
             return None
         sitting, seat.sitting = seat.sitting, None
+        await sitting.outing.end()
         await _end(sitting.calls)
         if sitting.bookings:
             await asyncio.wait(sitting.bookings)
@@ -217,15 +219,22 @@ class ModelGateway:
         seat = self._seats.find((token,))
         if seat is not None and seat.sitting is not None:
             seat.sitting.halted = True
-            for call in seat.sitting.calls:
-                call.abort()
+            seat.sitting.cut()
 
     def revoke(self, token: str) -> None:
         """The token is good for nothing any more; its calls under way are cut off."""
         seat = self._seats.remove(token)
         if seat is not None and seat.sitting is not None:
-            for call in seat.sitting.calls:
-                call.abort()
+            seat.sitting.cut()
+
+    def join(self, token: str, task: asyncio.Task[None]) -> Outing | None:
+        """For the egress proxy: see its `Turns`."""
+        seat = self._seats.find((token,))
+        sitting = seat.sitting if seat is not None else None
+        if sitting is None or sitting.halted:
+            return None
+        sitting.outing.take(task)
+        return sitting.outing
 
     async def refusal(self, turn: Turn) -> Refusal | None:
         return await self._accounts.refusal(turn)

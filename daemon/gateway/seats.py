@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from daemon.egress import Outing
 from daemon.gateway.metering import Reading
 from daemon.model import Turn
 from daemon.ports import Refusal
@@ -37,14 +38,21 @@ class Call:
 @dataclass(slots=True, eq=False)
 class Sitting:
     """A token's open turn: its calls under way and the bookings of those that ended; the first
-    refusal that one of them met; and whether a person has stopped it.
+    refusal that one of them met; whether a person has stopped it; and what it has outside.
     """
 
     turn: Turn
+    outing: Outing
     calls: set[Call] = field(default_factory=set)
     bookings: set[asyncio.Task[None]] = field(default_factory=set)
     refusal: Refusal | None = None
     halted: bool = False
+
+    def cut(self) -> None:
+        """Drop all that is under way."""
+        for call in self.calls:
+            call.abort()
+        self.outing.cut()
 
 
 @dataclass(slots=True, eq=False)

@@ -51,6 +51,11 @@ def _users_miss(workspaces: Path) -> str:
     return _landlock_misses(workspaces) or users.missing(workspaces)
 
 
+_PORTS = (
+    "TCP to the port numbers of the gateway and, for a profile with egress, of its proxy on any "
+    "host, as Landlock has no addresses"
+)
+
 LEVELS: Mapping[str, Level] = {
     level.name: level
     for level in (
@@ -61,7 +66,7 @@ LEVELS: Mapping[str, Level] = {
             landlock_walls,
             _landlock_misses,
             gaps=(
-                "TCP to the gateway's port number on any host, as Landlock has no addresses",
+                _PORTS,
                 "names, sizes and modes of files under the same uid (stat, chmod, utime)",
                 "numbers of processes, memory (the pool recycles large trees) and disk space",
                 "one shared kernel",
@@ -74,7 +79,7 @@ LEVELS: Mapping[str, Level] = {
             _users_miss,
             own_users=True,
             gaps=(
-                "TCP to the gateway's port number on any host, as Landlock has no addresses",
+                _PORTS,
                 "memory (the pool recycles large trees) and disk space",
                 "one shared kernel",
             ),

@@ -66,6 +66,7 @@ class Plan:
         env: Mapping[str, str],
         limits: Mapping[str, int] = DEFAULT_LIMITS,
         user: int | None = None,
+        egress_port: int | None = None,
     ) -> Plan:
         """The plan over a conversation's `root`, with `work`, `config`, `home` and `tmp` in it.
 
@@ -77,7 +78,9 @@ class Plan:
             command=command,
             workdir=work,
             grants=Grants(
-                read_only=(command,), read_write=(work, config, home, tmp), ports=(gateway_port,)
+                read_only=(command,),
+                read_write=(work, config, home, tmp),
+                ports=(gateway_port,) if egress_port is None else (gateway_port, egress_port),
             ),
             env={**_base_environment(work, config, home, tmp, gateway_port), **env},
             pid_file=pid_file,

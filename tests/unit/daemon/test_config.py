@@ -54,6 +54,25 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
             "[isolation]\nlevel = 'none'",
             'without a person; write ask = ["Bash"] in that table, or take these tools out',
         ),
+        (
+            "[profiles.member]\ntools=['Bash']\negress = ['pypi.org:443']",
+            'write ask = ["Bash"] in that table, or take these tools or egress out',
+        ),
+        (
+            "[profiles.operator]\ntools=['Read']\negress = ['pypi.org:443']",
+            'profiles.operator.egress: only Bash goes out by it: add "Bash" to tools',
+        ),
+        (
+            "[profiles.operator]\ntools=['Bash']\negress = ['pypi.org']",
+            "profiles.operator.egress: 'pypi.org': write \"HOST:PORT\"",
+        ),
+        (
+            (
+                "[isolation]\nlevel = 'none'\n[profiles.member]\ntools=[]\n"
+                "[profiles.operator]\ntools=['Bash']\negress = ['pypi.org:443']"
+            ),
+            "profiles.operator.egress: at isolation.level none nothing keeps a shell to a list",
+        ),
         ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
@@ -80,6 +99,8 @@ def test_a_fault_names_table_and_key(text: str, told: str, tmp_path: Path) -> No
     "text",
     [
         "[profiles.public]\ntools = ['Write']",
+        "[profiles.operator]\ntools = ['Bash']\negress = ['PyPI.org:443', '*.example.org:443']",
+        "[profiles.member]\ntools = ['Bash']\nask = ['Bash']\negress = ['pypi.org:443']",
         "[profiles.public]\ntools = ['Read', 'Bash']\nask = ['Bash', 'Read']",
         "[isolation]\nlevel = 'none'\n[profiles.member]\ntools = ['Read', 'Bash']\nask = ['Bash']",
         "[profiles.member]\ntools = ['Read', 'Bash']",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
@@ -14,20 +15,21 @@ TOOLS = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
 SETS = [*chain.from_iterable(combinations(TOOLS, size) for size in range(len(TOOLS) + 1))]
 
 
+@pytest.mark.parametrize("egress", [(), ("pypi.org:443",)])
 @pytest.mark.parametrize("walled", [True, False])
 @pytest.mark.parametrize("trust", Trust)
 def test_what_is_to_be_asked_for_mends_every_profile_and_is_no_more_than_needed(
-    trust: Trust, walled: bool
+    trust: Trust, walled: bool, egress: tuple[str, ...]
 ) -> None:
     for tools in SETS:
-        bare = Profile(trust, tools)
+        bare = Profile(trust, tools, egress=egress)
         needed = to_be_asked(bare, walled=walled)
-        mended = Profile(trust, tools, needed)
+        mended = replace(bare, ask=needed)
         assert len(powers(mended, walled=walled)) < len(Power)
         assert to_be_asked(mended, walled=walled) == ()
         for less in combinations(needed, max(len(needed) - 1, 0)):
             if needed:
-                assert len(powers(Profile(trust, tools, less), walled=walled)) == len(Power)
+                assert len(powers(replace(bare, ask=less), walled=walled)) == len(Power)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,21 @@ def test_what_meets_in_a_turn(
     trust: Trust, tools: tuple[str, ...], walled: bool, met: set[Power]
 ) -> None:
     assert powers(Profile(trust, tools), walled=walled) == met
+
+
+@pytest.mark.parametrize(
+    ("trust", "asked", "met"),
+    [
+        (Trust.MEMBER, (), set(Power)),
+        (Trust.MEMBER, ("Bash",), {Power.UNTRUSTED, Power.PRIVATE}),
+        (Trust.OPERATOR, (), {Power.PRIVATE, Power.OUTSIDE}),
+    ],
+)
+def test_a_way_out_is_one_where_a_shell_may_take_it_unasked(
+    trust: Trust, asked: tuple[str, ...], met: set[Power]
+) -> None:
+    profile = Profile(trust, ("Read", "Bash"), asked, egress=("pypi.org:443",))
+    assert powers(profile, walled=True) == met
 
 
 def test_the_profiles_that_nobody_wrote_keep_to_it() -> None:
