@@ -24,7 +24,7 @@ from daemon.agents import cli_path
 from daemon.anchoring import Anchoring
 from daemon.approvals import SHELL, Approvals, Ruling
 from daemon.budgeting import Budgeting
-from daemon.budgets import Limits, Scope
+from daemon.budgets import Limits, Raise, Scope
 from daemon.checks import connector_health, daemon_health, pool_health
 from daemon.clock import JumpingClock, SystemClock, day_of
 from daemon.config import Config, reread_secrets
@@ -111,6 +111,7 @@ class Daemon:
             add=self.gateway.raise_by,
             tell=self.notifier.tell,
             say=self._say,
+            ask=self._put_before_operators,
             wake=self._wake,
         )
         self.deliveries = {
@@ -130,6 +131,7 @@ class Daemon:
             wake=self._wake,
             wake_delivery=self._wake_delivery,
             tell=self.notifier.tell,
+            raised=self.budgeting.raised,
             wait=approvals.WAIT_SECONDS,
         )
         self.pulse = LedgerPulse(ledger, clock, self.metrics)
@@ -356,6 +358,12 @@ class Daemon:
         if self._flow is not None:
             await self._flow.endings.say(turn, text, key, once=once)
 
+    async def _put_before_operators(self, turn: Turn, more: Raise, text: str, key: str) -> bool:
+        """Where nobody is one, nobody could press the buttons."""
+        if not self.config.trust.operators:
+            return False
+        return await self.approvals.offer(turn, more, text, key)
+
     def _observe_call(self, call: CallObserved) -> None:
         self.metrics.model_requests.labels(call.outcome.value).inc()
         self.metrics.model_cost_usd.inc(call.cost)
@@ -411,6 +419,7 @@ class Daemon:
             gateway=self.gateway,
             connectors=self.connectors,
             approvals=self.approvals,
+            offer=self.budgeting.offer,
             profiles=self._profile,
             wake_delivery=self._wake_delivery,
             tell=self.notifier.tell,

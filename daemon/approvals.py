@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from daemon import texts
+from daemon.budgets import Raise, read_raise
 from daemon.clock import Clock
 from daemon.model import (
     COMMAND_LINE,
+    RAISE,
     Approval,
     ApprovalId,
     ApprovalState,
@@ -30,6 +32,7 @@ from daemon.model import (
     Verdict,
     canonical,
     new_approval_id,
+    offer_id,
 )
 from daemon.ports import Connector, HasButtons, Ledger, Permission, Tell
 
@@ -40,9 +43,9 @@ MOST_INPUT = 20_000  # characters of a call's input as JSON: more is not put bef
 MOST_SHOWN = 2_500  # characters, beside the buttons
 SHELL = Sender(COMMAND_LINE, "an operator at the shell", Trust.OPERATOR)
 
-# These change no more than the conversation's own files, and show what they do. All else is risky:
-# whoever asked for it does not approve it.
-_TAME = frozenset({"Read", "Glob", "Grep", "Write", "Edit"})
+# These change no more than the conversation's own files, and show what they do; what no agent asked
+# for hides nothing either. All else is risky: whoever asked for it does not approve it.
+_TAME = frozenset({"Read", "Glob", "Grep", "Write", "Edit", RAISE})
 
 # --- what the agent reads
 
@@ -115,7 +118,8 @@ def _visible(char: str) -> str:
 
 class Approvals:
     """Both sides. `wake` and `wake_delivery` say that a conversation, or a connector's outbox, has
-    something new; `wait` is seconds that a live turn waits.
+    something new, `raised` that the ledger has more for a budget; `wait` is seconds that a live
+    turn waits.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class Approvals:
         wake: Callable[[ConversationId], None],
         wake_delivery: Callable[[str], None],
         tell: Tell,
+        raised: Callable[[Raise], Awaitable[None]],
         wait: float,
     ) -> None:
         self._ledger = ledger
@@ -135,6 +140,7 @@ class Approvals:
         self._wake = wake
         self._wake_delivery = wake_delivery
         self._tell = tell
+        self._raised = raised
         self._wait = wait
         self._waiting: dict[ApprovalId, asyncio.Event] = {}
 
@@ -225,6 +231,32 @@ class Approvals:
             return connector
         return None
 
+    # --- the daemon's own side
+
+    async def offer(self, turn: Turn, more: Raise, text: str, key: str) -> bool:
+        """Say a sentence in a turn's conversation, with buttons by which an operator raises a
+        budget; once for a `key`. False: nothing was said, as there are no buttons there. Raises
+        LedgerError.
+        """
+        connector = self._connectors[turn.connector]
+        if not isinstance(connector, HasButtons):
+            return False
+        offered = Approval(
+            id=offer_id(key),
+            conversation=turn.conversation,
+            connector=turn.connector,
+            turn=turn.id,
+            tool=RAISE,
+            input=canonical(more.as_json()),
+            requesters=frozenset(),
+            asked_at=self._clock.now(),
+        )
+        said = f"{text} {texts.OFFER.format(dollars=more.dollars)}"
+        post = connector.compose_request(offered, said, shown(offered))
+        await self._ledger.offer(offered, (post,))
+        self._wake_delivery(turn.connector)
+        return True
+
     # --- the person's side
 
     async def decide(self, id_: ApprovalId, by: Sender, *, approve: bool) -> Ruling:
@@ -235,15 +267,20 @@ class Approvals:
         if told := refusal(approval, by, approve=approve):
             log.info("approval.refused", approval=id_, by=by.id)
             return Ruling(counted=False, told=told)
+        more = read_raise(approval.input) if approval.tool == RAISE else None
+        if more is not None and more.until is not None and more.until <= self._clock.now():
+            return await self._too_late(id_)
         words = _APPROVED_LATER if approve else _DENIED_LATER
         verdict = Verdict(approve, by, words.format(tool=approval.tool, input=approval.input))
-        text = (texts.APPROVED if approve else texts.DENIED).format(who=by.name)
-        decided = await self._ledger.decide(id_, verdict, self._outcome(approval, text))
+        outcome = self._outcome(approval, _came_of_it(more, by, approve=approve))
+        decided = await self._ledger.decide(id_, verdict, outcome)
         if decided is None:
             return await self._too_late(id_)
         log.info("approval.decided", approval=id_, state=decided.state.value, by=by.id)
         if (event := self._waiting.get(id_)) is not None:
             event.set()
+        if more is not None and approve:
+            await self._raised(more)
         self._wake(decided.conversation)
         self._wake_delivery(decided.connector)
         return Ruling(counted=True)
@@ -263,6 +300,13 @@ class Approvals:
         if connector is None:
             return ()
         return (connector.compose_outcome(approval, text, shown(approval)),)
+
+
+def _came_of_it(more: Raise | None, by: Sender, *, approve: bool) -> str:
+    """What stands where the buttons were."""
+    if more is None:
+        return (texts.APPROVED if approve else texts.DENIED).format(who=by.name)
+    return (texts.RAISED if approve else texts.NOT_RAISED).format(who=by.name, dollars=more.dollars)
 
 
 def _permission(taken: Approval | None) -> Permission:

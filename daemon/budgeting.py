@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from daemon import texts
-from daemon.budgets import Limits, Raise, Scope, read_budget
+from daemon.budgets import Budget, Limits, Raise, Scope, read_budget
 from daemon.clock import Clock, day_of, next_day
 from daemon.endings import why_refused
 from daemon.errors import LedgerError
@@ -25,6 +25,14 @@ class Say(Protocol):
     def __call__(self, turn: Turn, text: str, key: str, *, once: str) -> Awaitable[None]: ...
 
 
+class Ask(Protocol):
+    """How a sentence is said together with buttons that raise a budget, once for a key. False:
+    nothing was said, as nobody could press them.
+    """
+
+    def __call__(self, turn: Turn, more: Raise, text: str, key: str) -> Awaitable[bool]: ...
+
+
 class Budgeting:
     """`limits` are the configuration's of now, `add` is the gateway's, and `wake` has the
     dispatcher look at a conversation again.
@@ -39,10 +47,12 @@ class Budgeting:
         add: Callable[[Raise], None],
         tell: Tell,
         say: Say,
+        ask: Ask,
         wake: Callable[[ConversationId], None],
     ) -> None:
         self._ledger, self._clock, self._limits = ledger, clock, limits
         self._add, self._tell, self._say, self._wake = add, tell, say, wake
+        self._ask = ask
 
     async def tell(self, news: Nearing) -> None:
         """Operators hear of every budget, people of their conversation's in its thread: once for a
@@ -60,8 +70,19 @@ class Budgeting:
             f"`postroom budgets raise {budget} DOLLARS` adds to it",
         )
         if budget.scope is Scope.CONVERSATION:
-            text = texts.NEAR_BUDGET.format(percent=percent)
-            await self._say(news.turn, text, f"budget/{percent}", once=f"{budget}/{limit}")
+            text, once = texts.NEAR_BUDGET.format(percent=percent), f"{budget}/{limit}"
+            if not await self.offer(news.turn, budget, text, f"{once}/{percent}"):
+                await self._say(news.turn, text, f"budget/{percent}", once=once)
+
+    async def offer(self, turn: Turn, budget: Budget, text: str, key: str) -> bool:
+        """Say what became of a budget together with buttons by which an operator adds as much again
+        as the configuration gives it. False: nothing was said. Raises LedgerError.
+        """
+        dollars = self._limits().of(budget)
+        if dollars is None or budget.scope is Scope.TURN:
+            return False
+        until = next_day(self._clock.now()) if budget.scope.daily else None
+        return await self._ask(turn, Raise(budget, dollars, until), text, key)
 
     async def raise_one(self, name: str, dollars: float, until: float | None) -> JsonObject:
         """More for one budget, at once for what waits for it; what was done, for people. `until`
@@ -77,10 +98,14 @@ class Budgeting:
             raise ValueError("that time is over: name a day that is not")
         more = Raise(budget, dollars, until)
         await self._ledger.raise_budget(more)
-        self._add(more)
-        log.info("budget.raised", budget=str(budget), dollars=dollars, until=until)
-        await self.release((budget.scope,))
+        await self.raised(more)
         return {"budget": str(budget), "dollars": dollars, "until": until}
+
+    async def raised(self, more: Raise) -> None:
+        """What follows of more for a budget, once the ledger has it."""
+        self._add(more)
+        log.info("budget.raised", budget=str(more.budget), dollars=more.dollars, until=more.until)
+        await self.release((more.budget.scope,))
 
     async def release(self, scopes: Iterable[Scope]) -> None:
         """What waits for such budgets is tried at once; whom it does not help is put back."""

@@ -6,11 +6,13 @@ is `gateway/purses.py`, what was booked is the ledger's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from daemon.model import Trust, Turn
+from daemon.model import JsonObject, Trust, Turn
 
 
 class Scope(StrEnum):
@@ -102,6 +104,19 @@ class Raise:
     budget: Budget
     dollars: float
     until: float | None
+
+    def as_json(self) -> JsonObject:
+        """As it is put before people."""
+        until = self.until
+        day = None if until is None else datetime.fromtimestamp(until, UTC).isoformat()
+        return {"budget": str(self.budget), "dollars": self.dollars, "until": day}
+
+
+def read_raise(text: str) -> Raise:
+    """What `as_json` gave, as JSON text."""
+    told = json.loads(text)
+    until = told["until"] and datetime.fromisoformat(told["until"]).timestamp()
+    return Raise(read_budget(told["budget"]), told["dollars"], until)
 
 
 @dataclass(frozen=True, slots=True)

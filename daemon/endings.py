@@ -7,7 +7,7 @@ through `tell`; texts come from texts.py, never from an exception.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from daemon import recovery, texts
 from daemon.budgets import Budget, Scope
@@ -40,7 +40,8 @@ def why_refused(scope: Scope) -> str:
 class Endings:
     """Every method returns a word for the turn's summary line. Raises LedgerError.
 
-    `rests` says for how many seconds the model must be left alone.
+    `rests` says for how many seconds the model must be left alone. `offer` says a sentence together
+    with buttons that raise its budget, once for a key; False: it said nothing.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Endings:
         connector: Callable[[str], Connector],
         wake_delivery: Callable[[str], None],
         tell: Tell,
+        offer: Callable[[Turn, Budget, str, str], Awaitable[bool]],
     ) -> None:
         self._ledger = ledger
         self._agents = agents
@@ -63,6 +65,7 @@ class Endings:
         self._connector = connector
         self._wake_delivery = wake_delivery
         self._tell = tell
+        self._offer = offer
 
     async def done(self, turn: Turn, text: str, reason: str = "") -> str:
         """The agent's answer leaves; its staged effects with it."""
@@ -95,12 +98,14 @@ class Endings:
         """
         scope, text = budget.scope, _SPENT[budget.scope]
         self._metrics.budget_refusals.labels(scope).inc()
+        known = scope.daily and told
+        offered = not known and await self._offer(turn, budget, text, f"{turn.id}/{budget}")
         if scope.daily:
             not_before = next_day(self._clock.now())
-            why = why_refused(scope)
+            why, told = why_refused(scope), told or offered
             await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
             return "postponed"
-        effects = await self.compose(turn, text, "refused")
+        effects = () if offered else await self.compose(turn, text, "refused")
         what = f"ended: its budget {scope} is spent"
         await self._tell_of(turn, what, f"postroom trace {turn.id}")
         return await self._end(turn, Ending(TurnState.REFUSED, "", why_refused(scope), effects))

@@ -6,15 +6,16 @@ It exists once the agents can run; what comes before it (connectors, intake) and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from daemon.approvals import Approvals
+from daemon.budgets import Budget
 from daemon.clock import Clock
 from daemon.dispatcher import Dispatcher
 from daemon.endings import Endings
 from daemon.metrics import Metrics
-from daemon.model import ConversationId, Profile, Trust
+from daemon.model import ConversationId, Profile, Trust, Turn
 from daemon.pool import Pool, PoolSettings
 from daemon.ports import Agents, Connector, Gateway, Ledger, Tell
 from daemon.tools import StagingGate
@@ -47,6 +48,7 @@ def build_flow(
     gateway: Gateway,
     connectors: Mapping[str, Connector],
     approvals: Approvals,
+    offer: Callable[[Turn, Budget, str, str], Awaitable[bool]],
     profiles: Callable[[Trust], Profile],
     wake_delivery: Callable[[str], None],
     tell: Tell,
@@ -63,6 +65,7 @@ def build_flow(
         connector=connectors.__getitem__,
         wake_delivery=wake_delivery,
         tell=tell,
+        offer=offer,
     )
     around = Surround(
         ledger=ledger,

@@ -386,6 +386,10 @@ class ApprovalState(StrEnum):
     EXPIRED = "expired"
 
 
+# What the daemon itself puts before people: more for a budget. No tool has a blank in its name.
+RAISE = "budgets raise"
+
+
 @dataclass(frozen=True, slots=True)
 class Approval:
     """A call of a tool that waits for a person's word, and that word.
@@ -693,6 +697,11 @@ def new_turn_id() -> TurnId:
 
 def new_approval_id() -> ApprovalId:
     return ApprovalId(f"apr-{uuid.uuid4().hex}")
+
+
+def offer_id(key: str) -> ApprovalId:
+    """The id of what the daemon itself asks; the same for the same key."""
+    return ApprovalId(f"apr-{uuid.uuid5(_NAMESPACE, key).hex}")
 
 
 def prompt_uuid(turn: TurnId, attempt: int) -> str:

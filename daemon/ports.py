@@ -687,9 +687,16 @@ class Ledger(Protocol):
         """
         ...
 
+    async def offer(self, offered: Approval, effects: Sequence[NewEffect]) -> None:
+        """The daemon itself asks for a budget's `RAISE`, with the effects that show it; once for
+        its id. `decide` raises the budget in its own transaction then, and ends every other offer
+        of the same raise.
+        """
+        ...
+
     async def approval(self, approval: ApprovalId) -> Approval | None: ...
     async def approvals(self) -> tuple[JsonObject, ...]:
-        """Those that are pending, the oldest first, each with its whole input."""
+        """Those that are pending, the oldest first, each with its whole input; no raises."""
         ...
 
     # outbox

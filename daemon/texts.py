@@ -37,6 +37,9 @@ OUTGROWN = (
     "I stopped: this conversation's files take up more room on the disk than they may. Tell me "
     "what to delete, or go on in a new conversation."
 )
+OFFER = "An operator can add ${dollars:.2f} to it here."
+RAISED = "{who} has added ${dollars:.2f} to this budget."
+NOT_RAISED = "{who} leaves this budget as it is."
 NEAR_BUDGET = "{percent} % of this conversation's budget is spent."
 TOO_MANY_STEPS = "I stopped after {steps} steps. Write again if I should go on."
 STOPPED = "Stopped."

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from daemon.agents.scripted import ScriptedAgents
 from daemon.approvals import WAIT_SECONDS, Approvals
+from daemon.budgeting import Budgeting
+from daemon.budgets import Limits, Raise
 from daemon.clock import Clock, SystemClock
 from daemon.delivery import Delivery
 from daemon.flow import FlowSettings, build_flow
@@ -149,6 +151,7 @@ class OpenGateway:
         self.refusals: list[Refusal | None] = []
         self.shut: Refusal | None = None
         self.rest = 0.0
+        self.raised: list[Raise] = []
         self._tokens = itertools.count()
         self.live: set[str] = set()
         self.halted: list[str] = []
@@ -175,6 +178,10 @@ class OpenGateway:
 
     def rests(self) -> float:
         return self.rest
+
+    def raise_by(self, more: Raise) -> None:
+        self.raised.append(more)
+        self.shut = None
 
 
 class Flow:
@@ -205,6 +212,7 @@ class Flow:
         self.connectors = {connector.name: connector for connector in given}
         self.chat = given[0]
         self.told: list[str] = []
+        self.limits = Limits()
         self._profiles = {trust: Profile(trust, tools, ask) for trust in Trust}
         self._profiles[Trust.PUBLIC] = Profile(Trust.PUBLIC, ())
         pool = PoolSettings(max_processes, spares, 2, idle_seconds, 2**30, disk_limit)
@@ -220,10 +228,21 @@ class Flow:
             ledger=self.ledger,
             clock=self.clock,
             connectors=self.connectors,
-            wake=lambda conversation: self.dispatcher.wake(conversation),  # noqa: PLW0108 - made later
+            wake=self._wake,
             wake_delivery=self._wake_delivery,
             tell=self._tell,
+            raised=self._raised,
             wait=WAIT_SECONDS,
+        )
+        self.budgeting = Budgeting(
+            ledger=self.ledger,
+            clock=self.clock,
+            limits=lambda: self.limits,
+            add=self.gateway.raise_by,
+            tell=self._tell,
+            say=self._say,
+            ask=self.approvals.offer,
+            wake=self._wake,
         )
         flow = build_flow(
             self._settings,
@@ -232,6 +251,7 @@ class Flow:
             gateway=self.gateway,
             connectors=self.connectors,
             approvals=self.approvals,
+            offer=self.budgeting.offer,
             profiles=self._profiles.__getitem__,
             wake_delivery=self._wake_delivery,
             tell=self._tell,
@@ -317,6 +337,17 @@ class Flow:
     async def answers(self, count: int, within: float = 10) -> list[tuple[str, str]]:
         await self.until(lambda: len(self.chat.outside) >= count, within)
         return self.chat.outside
+
+    # What is handed over before it is there.
+
+    def _wake(self, conversation: ConversationId) -> None:
+        self.dispatcher.wake(conversation)
+
+    async def _raised(self, more: Raise) -> None:
+        await self.budgeting.raised(more)
+
+    async def _say(self, turn: Turn, text: str, key: str, *, once: str) -> None:
+        await self.endings.say(turn, text, key, once=once)
 
     def _wake_delivery(self, name: str) -> None:
         self.deliveries[name].wake()

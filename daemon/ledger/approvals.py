@@ -11,12 +11,16 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
 
+from daemon.budgets import read_raise
 from daemon.errors import LedgerError
-from daemon.ledger import audit, events, intake, outbox, rows
+from daemon.ledger import audit, costs, events, intake, outbox, rows
 from daemon.model import (
     AGENT,
+    DAEMON,
+    RAISE,
     Approval,
     ApprovalId,
+    ApprovalState,
     Audited,
     JsonObject,
     Message,
@@ -61,19 +65,29 @@ def request(
 def _insert(
     connection: sqlite3.Connection, asked: Approval, effects: Iterable[NewEffect], now: float
 ) -> Approval | None:
-    conversation = rows.plain(asked.conversation)
     (pending,) = connection.execute(
-        "select count(*) from approval where conversation = ? and state = 'pending'",
-        (conversation,),
+        "select count(*) from approval where conversation = ? and state = 'pending' and tool != ?",
+        (rows.plain(asked.conversation), RAISE),
     ).fetchone()
     if pending >= MOST_PENDING:
         return None
+    _put(connection, asked, effects, AGENT, now)
+    return asked
+
+
+def _put(
+    connection: sqlite3.Connection,
+    asked: Approval,
+    effects: Iterable[NewEffect],
+    by: str,
+    now: float,
+) -> None:
     connection.execute(
         "insert into approval (id, conversation, connector, turn, tool, digest, input, requesters, "
         "state, asked_at) values (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
         (
             asked.id,
-            conversation,
+            rows.plain(asked.conversation),
             asked.connector,
             asked.turn,
             rows.plain(asked.tool),
@@ -85,8 +99,7 @@ def _insert(
     )
     outbox.insert(connection, effects, turn=asked.turn, state="pending", now=now)
     _note(connection, asked, "approval asked", asked.tool, now)
-    _audit(connection, asked, "approval.asked", AGENT, asked.turn, now)
-    return asked
+    _audit(connection, asked, "approval.asked", by, asked.turn, now)
 
 
 def _ask_again(connection: sqlite3.Connection, known: sqlite3.Row, asked: Approval) -> Approval:
@@ -120,6 +133,35 @@ def take(
     return taken
 
 
+# --- the daemon's own side -----------------------------------------------------------------------
+
+
+def offer(
+    connection: sqlite3.Connection, offered: Approval, effects: Iterable[NewEffect], now: float
+) -> None:
+    """Put a raise before people, with the post that shows it; once for its id."""
+    if find(connection, offered.id) is None:
+        _put(connection, offered, effects, DAEMON, now)
+
+
+def _raise(connection: sqlite3.Connection, decided: Approval, by: str, now: float) -> None:
+    """What is decided of a raise is done at once: no agent waits for it. Whoever was asked for the
+    same elsewhere is not asked any more.
+    """
+    connection.execute(
+        "update approval set state = iif(state = 'approved', 'used', state), taken_at = ? "
+        "where id = ?",
+        (now, decided.id),
+    )
+    if decided.state is ApprovalState.APPROVED:
+        costs.raise_budget(connection, read_raise(decided.input), now, by)
+        connection.execute(
+            "update approval set state = 'expired' where state = 'pending' and tool = ? "
+            "and digest = ?",
+            (RAISE, decided.digest),
+        )
+
+
 # --- the person's side ---------------------------------------------------------------------------
 
 
@@ -149,7 +191,10 @@ def decide(
     outbox.insert(connection, effects, state="pending", now=now)
     _note(connection, decided, state, decided.tool, now)
     _audit(connection, decided, f"approval.{state}", verdict.by.id, decided.turn, now)
-    _hand_over(connection, decided.turn, now)
+    if decided.tool == RAISE:
+        _raise(connection, decided, verdict.by.id, now)
+    else:
+        _hand_over(connection, decided.turn, now)
     return decided
 
 
@@ -221,10 +266,13 @@ def find(connection: sqlite3.Connection, id_: ApprovalId) -> Approval | None:
 
 
 def pending(connection: sqlite3.Connection) -> tuple[JsonObject, ...]:
-    """With their inputs, which an agent wrote: for whoever can read the data directory."""
+    """With their inputs, which an agent wrote: for whoever can read the data directory. No raises:
+    nothing waits for them.
+    """
     found = connection.execute(
         "select id, conversation, connector, turn, tool, input, requesters, asked_at "
-        "from approval where state = 'pending' order by seq"
+        "from approval where state = 'pending' and tool != ? order by seq",
+        (RAISE,),
     )
     return tuple({**dict(row), "requesters": rows.people(row)} for row in found)
 

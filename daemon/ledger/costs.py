@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daemon.budgets import Budget, Raise, Scope
 from daemon.clock import DAY_SECONDS, day_of
 from daemon.ledger import audit, rows
-from daemon.model import AGENT, COMMAND_LINE, Audited, ModelCall
+from daemon.model import AGENT, COMMAND_LINE, RAISE, Audited, ModelCall
 from daemon.ports import Counts, HeldUp
 
 # Each is answered by an index that covers it: a day of many calls costs a look-up, no scan.
@@ -70,13 +70,15 @@ def _spent(connection: sqlite3.Connection, budget: Budget, since: float) -> floa
     return float(dollars)
 
 
-def raise_budget(connection: sqlite3.Connection, more: Raise, now: float) -> None:
+def raise_budget(
+    connection: sqlite3.Connection, more: Raise, now: float, by: str = COMMAND_LINE
+) -> None:
     connection.execute(
         "insert into budget_raise (scope, whose, dollars, until, at) values (?, ?, ?, ?, ?)",
         (more.budget.scope, rows.plain(more.budget.whose), more.dollars, more.until, now),
     )
     facts = {"scope": more.budget.scope, "dollars": more.dollars, "until": more.until}
-    raised = Audited("budget.raised", COMMAND_LINE, facts=facts, about=more.budget.whose)
+    raised = Audited("budget.raised", by, facts=facts, about=more.budget.whose)
     audit.append(connection, now, raised)
 
 
@@ -148,7 +150,7 @@ def counts(connection: sqlite3.Connection, now: float) -> Counts:
         "select count(*) from inbox where state = 'unreadable' and discarded_at is null"
     ).fetchone()
     (asked,) = connection.execute(
-        "select count(*) from approval where state = 'pending'"
+        "select count(*) from approval where state = 'pending' and tool != ?", (RAISE,)
     ).fetchone()
     return Counts(
         waiting=waiting,

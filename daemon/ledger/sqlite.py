@@ -270,6 +270,9 @@ class SqliteLedger:
     ) -> Approval | None:
         return await self._own(approvals.decide, approval, verdict, effects, self._clock.now())
 
+    async def offer(self, offered: Approval, effects: Sequence[NewEffect]) -> None:
+        await self._own(approvals.offer, offered, effects, self._clock.now())
+
     async def approval(self, approval: ApprovalId) -> Approval | None:
         return await self._read(approvals.find, approval)
 

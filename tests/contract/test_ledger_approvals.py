@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from daemon.budgets import Budget, Raise, Scope
 from daemon.errors import LedgerError
 from daemon.model import (
+    RAISE,
     Approval,
     ApprovalId,
     ApprovalState,
@@ -18,7 +20,9 @@ from daemon.model import (
     Turn,
     TurnState,
     Verdict,
+    canonical,
     new_approval_id,
+    offer_id,
 )
 from daemon.ports import Ending
 from tests.contract.test_ledger_people import PLANTED, happened, retain, rows, still_there
@@ -348,3 +352,61 @@ async def test_a_trace_tells_who_asked_who_decided_and_when_it_was_used(stage: S
     assert "secret" not in str(story), "never what it was called with"
     assert await stage.ledger.trace(turn.id) == {**story, "id": turn.id}
     assert await retain(stage, days=30) == []
+
+
+# --- what the daemon itself asks -----------------------------------------------------------------
+
+MORE = Raise(Budget(Scope.ALL), 5.0, 4_000_000_000.0)
+
+
+async def offered(stage: Stage, turn: Turn, key: str) -> Approval:
+    """A raise that is put before people, with the post that shows it."""
+    raised = replace(call(turn), id=offer_id(key), tool=RAISE, input=canonical(MORE.as_json()))
+    request = post(f"{raised.id}/asked", turn.conversation, "?", kind=EffectKind.REQUEST)
+    await stage.ledger.offer(raised, (request,))
+    return raised
+
+
+async def test_a_raise_is_put_before_people_once_and_also_when_no_turn_runs(stage: Stage) -> None:
+    turn = await stage.running()
+    await stage.ledger.end_turn(turn.id, DONE)
+    raised = await offered(stage, turn, "a")
+    await offered(stage, turn, "a")
+    assert await stage.due() == ["?"]
+    assert await state(stage, raised) is ApprovalState.PENDING
+    assert (await stage.ledger.counts()).approvals == 0, "nothing waits for it"
+    assert await stage.ledger.approvals() == ()
+
+
+async def test_an_approved_raise_is_made_with_the_decision_and_nobody_hears_of_it(
+    stage: Stage,
+) -> None:
+    turn = await stage.running()
+    raised, other = await offered(stage, turn, "a"), await offered(stage, turn, "b")
+    assert await stage.ledger.decide(raised.id, YES, ()) is not None
+    await stage.reopen()
+    assert await stage.ledger.raises() == (MORE,)
+    assert await state(stage, raised) is ApprovalState.USED
+    assert await state(stage, other) is ApprovalState.EXPIRED, "the same is not given twice"
+    for approval in (raised, other):
+        assert await stage.ledger.decide(approval.id, YES, ()) is None
+    assert await stage.ledger.raises() == (MORE,)
+    await stage.ledger.end_turn(turn.id, DONE)
+    assert await waiting(stage) == []
+
+
+async def test_a_denied_raise_leaves_the_others_where_they_are(stage: Stage) -> None:
+    turn = await stage.running()
+    raised, other = await offered(stage, turn, "a"), await offered(stage, turn, "b")
+    assert await stage.ledger.decide(raised.id, NO, ()) is not None
+    assert await stage.ledger.raises() == ()
+    assert await state(stage, other) is ApprovalState.PENDING
+    await stage.ledger.end_turn(turn.id, DONE)
+    assert await waiting(stage) == []
+
+
+async def test_raises_keep_no_agent_from_asking(stage: Stage) -> None:
+    turn = await stage.running()
+    for number in range(6):
+        await offered(stage, turn, str(number))
+    assert await stage.ledger.request(call(turn), ()) is not None

@@ -20,7 +20,7 @@ from tests.e2e.looking import texts
 
 pytestmark = pytest.mark.e2e
 
-BEA, CHIDI = "U0002", "U0003"
+ADA, BEA, CHIDI = "U0001", "U0002", "U0003"  # Ada is an operator
 GENERAL, NOTICES = "C0001", "C0002"
 # US dollars. A request of the CLI is some 20 kB: before it is made it holds about 0.03, and comes
 # to 0.01 where the answer is short. A LONG answer comes to 0.028 more.
@@ -139,6 +139,35 @@ async def test_an_operator_sees_what_is_spent_and_gives_one_person_more(
         assert (await slack.wait_for_answer(again)).text == "still more", (
             "a restart forgets nothing"
         )
+
+
+async def test_an_operator_raises_a_budget_by_a_button_where_it_is_refused(
+    new_daemon: NewDaemon, slack: StandInSlack, model: StandInModel
+) -> None:
+    model.script = talks
+    daemon = new_daemon(
+        budgets={"per_sender_daily": ONE_CALL}, trust={"operators": [f"slack:T0001:{ADA}"]}
+    )
+    async with daemon:
+        first = slack.mention(BEA, GENERAL, "at length, please")
+        assert (await slack.wait_for_answer(first)).text.startswith("the last one")
+        waits = slack.mention(BEA, GENERAL, "[[say:more]]")
+        post = await slack.wait_for_answer(waits)
+        offer = said_by_us.OFFER.format(dollars=ONE_CALL)
+        assert post.text == f"{said_by_us.SENDER_BUDGET} {offer}"
+        slack.click(BEA, GENERAL, post.ts, "approve")
+        told = await slack.wait_for(lambda entry: entry["kind"] == "ephemeral")
+        assert (told["user"], told["text"]) == (BEA, said_by_us.ONLY_OPERATORS)
+        slack.click(ADA, GENERAL, post.ts, "approve")
+        posts = await slack.wait_for_posts(GENERAL, waits.ts, count=2)
+        raised = said_by_us.RAISED.format(who="ada", dollars=ONE_CALL)
+        assert [post.text for post in posts] == [raised, "more"]
+        assert f"${2 * ONE_CALL:.2f}" in await ran(daemon, "budgets", "list")
+        exported = [
+            json.loads(line) for line in (await ran(daemon, "audit", "export")).split("\n") if line
+        ]
+        (record,) = [each for each in exported if each["what"] == "budget.raised"]
+        assert record["by"].startswith("person-")
 
 
 async def test_a_conversation_is_warned_in_its_thread_and_ends_with_its_budget(

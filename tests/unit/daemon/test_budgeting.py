@@ -30,7 +30,9 @@ class Office:
     added: list[Raise] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
     said: list[tuple[str, str, str]] = field(default_factory=list)
+    asked: list[tuple[Raise, str, str]] = field(default_factory=list)
     woken: list[ConversationId] = field(default_factory=list)
+    buttons: bool = False
 
     def __post_init__(self) -> None:
         self.budgeting = Budgeting(
@@ -40,6 +42,7 @@ class Office:
             add=self.added.append,
             tell=self._tell,
             say=self._say,
+            ask=self._ask,
             wake=self.woken.append,
         )
 
@@ -48,6 +51,11 @@ class Office:
 
     async def _say(self, turn: Turn, text: str, key: str, *, once: str) -> None:
         self.said.append((text, key, once))
+
+    async def _ask(self, turn: Turn, more: Raise, text: str, key: str) -> bool:
+        if self.buttons:
+            self.asked.append((more, text, key))
+        return self.buttons
 
 
 @pytest.fixture
@@ -75,6 +83,25 @@ async def test_a_conversation_is_told_in_its_thread_and_once_for_ever(office: Of
     assert office.said[0][0] == texts.NEAR_BUDGET.format(percent=95)
     await office.budgeting.tell(Nearing(TALK, 1.0, 10.0, 10.0, turn()))
     assert len(office.said) == len(office.told) == 2, "its end is told by the turn that it ends"
+
+
+async def test_a_warning_comes_with_the_buttons_where_there_are_some(office: Office) -> None:
+    office.buttons = True
+    await office.budgeting.tell(Nearing(TALK, 0.95, 9.6, 10.0, turn()))
+    ((more, text, key),) = office.asked
+    assert more == Raise(TALK, 10.0, None), "as much again, for good"
+    assert text == texts.NEAR_BUDGET.format(percent=95)
+    assert key == f"{TALK}/10.00/95"
+    assert office.said == []
+
+
+async def test_a_day_s_budget_is_offered_for_that_day_and_a_turn_s_is_not(office: Office) -> None:
+    office.buttons = True
+    assert await office.budgeting.offer(turn(), Budget(Scope.ALL), "spent", "key")
+    assert office.asked[0][0] == Raise(Budget(Scope.ALL), 50.0, next_day(office.stage.clock.now()))
+    assert not await office.budgeting.offer(turn(), Budget(Scope.TURN, "turn-1"), "spent", "key")
+    assert not await office.budgeting.offer(turn(), Budget(Scope.PUBLIC), "spent", "key")
+    assert len(office.asked) == 1, "what has no limit cannot be raised"
 
 
 async def test_a_day_is_told_of_anew(office: Office) -> None:

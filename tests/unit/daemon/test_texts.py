@@ -12,7 +12,7 @@ SENTENCES = {name: text for name, text in vars(texts).items() if name.isupper()}
 @pytest.mark.parametrize("name", sorted(SENTENCES))
 def test_every_sentence_is_for_people(name: str) -> None:
     text = SENTENCES[name].format(
-        tool="Bash", steps=40, ahead=40, late="3 hours", who="Ada", percent=75
+        tool="Bash", steps=40, ahead=40, late="3 hours", who="Ada", percent=75, dollars=5.0
     )
     assert text == text.strip()
     assert text[-1] in ".…"

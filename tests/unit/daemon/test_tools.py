@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.approvals import Approvals
+from daemon.budgets import Raise
 from daemon.model import TurnState
 from daemon.ports import Ending, ToolSpec
 from daemon.tools import StagingGate, all_tools
@@ -34,9 +35,14 @@ def gate(stage: Stage) -> StagingGate:
         wake=lambda _conversation: None,
         wake_delivery=lambda _connector: None,
         tell=nobody,
+        raised=nothing,
         wait=0.0,
     )
     return StagingGate(stage.ledger, connectors, approvals)
+
+
+async def nothing(more: Raise) -> None:
+    return None
 
 
 async def nobody(key: str, text: str, aside: str = "") -> None:
