@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,21 +45,50 @@ class Border(Protocol):
     def __call__(self, there: str, here: str | None = None) -> bool: ...
 
 
-class SystemResolver:
-    """The system's, in threads of its own: a name server that does not answer holds only these."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="egress-lookup")
-
-    async def addresses(self, wanted: Destination) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, wanted)
-        return list(dict.fromkeys(found))
+LookUp = Callable[[Destination], Sequence[str]]
 
 
-def _look_up(wanted: Destination) -> list[str]:
+def look_up(wanted: Destination) -> Sequence[str]:
+    """Ask the system. Raises OSError. Blocking: it may take half a minute."""
     # With the dot it is whole: no domain that the system searches is put behind it.
     found = socket.getaddrinfo(f"{wanted.host}.", wanted.port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class SystemResolver:
+    """The system's, in threads of its own, a few at once: a name server that does not answer holds
+    neither anybody else's threads nor the daemon's end, as those of an executor would.
+    """
+
+    def __init__(self, look_up: LookUp = look_up) -> None:
+        self._look_up = look_up
+        self._free = asyncio.Semaphore(LOOKUPS)
+
+    async def addresses(self, wanted: Destination) -> Sequence[str]:
+        await self._free.acquire()  # until the thread ends, whoever waits for it
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Sequence[str]] = loop.create_future()
+
+        def ask() -> None:
+            found: Sequence[str] | OSError
+            try:
+                found = self._look_up(wanted)
+            except (OSError, UnicodeError) as error:
+                found = OSError(str(error))
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+                loop.call_soon_threadsafe(self._take, answer, found)
+
+        threading.Thread(target=ask, name="egress-lookup", daemon=True).start()
+        return await answer
+
+    def _take(self, answer: asyncio.Future[Sequence[str]], found: Sequence[str] | OSError) -> None:
+        self._free.release()
+        if answer.done():  # who asked did not wait so long
+            return
+        if isinstance(found, OSError):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
 
 
 class Dialler:
@@ -84,7 +113,7 @@ class Dialler:
     async def _connect(self, wanted: Destination) -> Line:
         try:
             found = await self._resolver.addresses(wanted)
-        except (OSError, UnicodeError):
+        except OSError:
             raise Refused(Verdict.UNRESOLVED) from None
         there = [address for address in found if self._outside(address)]
         if not there:

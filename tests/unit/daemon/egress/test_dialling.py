@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import pytest
 from daemon.destinations import Destination
 from daemon.egress import dialling
 from daemon.egress.addresses import is_outside
-from daemon.egress.dialling import Dialler
+from daemon.egress.dialling import Dialler, SystemResolver
 from daemon.egress.verdicts import Refused, Verdict
 
 
@@ -120,3 +121,33 @@ async def test_nobody_waits_for_ever_for_a_name(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(dialling, "DIAL_SECONDS", 0.01)
     assert await verdict(Dialler(Silent())) is Verdict.UNREACHABLE
+
+
+async def test_a_name_server_that_does_not_answer_holds_so_many_threads_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialling, "LOOKUPS", 1)
+    answers, began = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def look_up(wanted: Destination) -> list[str]:
+        loop.call_soon_threadsafe(began.set)
+        answers.wait(20)
+        if wanted.host == "gone.example":
+            raise OSError("no such name")
+        return ["127.0.0.2"]
+
+    resolver = SystemResolver(look_up)
+    gone = asyncio.create_task(resolver.addresses(Destination("gone.example", 1)))
+    await began.wait()
+    given_up = asyncio.create_task(resolver.addresses(Destination("late.example", 1)))
+    other = asyncio.create_task(resolver.addresses(Destination("host.example", 1)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    lookups = [thread for thread in threading.enumerate() if thread.name == "egress-lookup"]
+    assert len(lookups) == 1
+    answers.set()
+    with pytest.raises(OSError, match="no such name"):
+        await gone
+    assert await other == ["127.0.0.2"]
+    assert not any(thread for thread in lookups if not thread.daemon)
