@@ -131,6 +131,7 @@ class Daemon:
             wake=self._wake,
             wake_delivery=self._wake_delivery,
             tell=self.notifier.tell,
+            say=self._say,
             raised=self.budgeting.raised,
             wait=approvals.WAIT_SECONDS,
         )
@@ -354,7 +355,7 @@ class Daemon:
     def _limits(self) -> Limits:
         return self.config.limits()
 
-    async def _say(self, turn: Turn, text: str, key: str, *, once: str) -> None:
+    async def _say(self, turn: Turn, text: str, key: str, *, once: str = "") -> None:
         if self._flow is not None:
             await self._flow.endings.say(turn, text, key, once=once)
 

@@ -23,6 +23,7 @@ from daemon.model import (
     Approval,
     ApprovalId,
     ApprovalState,
+    Audited,
     ConversationId,
     JsonObject,
     NewEffect,
@@ -118,8 +119,8 @@ def _visible(char: str) -> str:
 
 class Approvals:
     """Both sides. `wake` and `wake_delivery` say that a conversation, or a connector's outbox, has
-    something new, `raised` that the ledger has more for a budget; `wait` is seconds that a live
-    turn waits.
+    something new, `say` says a sentence of ours in a turn's conversation, `raised` hears that the
+    ledger has more for a budget; `wait` is seconds that a live turn waits.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Approvals:
         wake: Callable[[ConversationId], None],
         wake_delivery: Callable[[str], None],
         tell: Tell,
+        say: Callable[[Turn, str, str], Awaitable[None]],
         raised: Callable[[Raise], Awaitable[None]],
         wait: float,
     ) -> None:
@@ -140,6 +142,7 @@ class Approvals:
         self._wake = wake
         self._wake_delivery = wake_delivery
         self._tell = tell
+        self._say = say
         self._raised = raised
         self._wait = wait
         self._waiting: dict[ApprovalId, asyncio.Event] = {}
@@ -185,7 +188,7 @@ class Approvals:
         if buttons is not None:  # nobody who may has seen them, it seems
             await self._tell_people(approval)
         if patient:
-            await self._say(turn, f"{approval.id}/waits")
+            await self._say(turn, texts.WAITS, f"{approval.id}/waits")
         return Permission(granted=False, reason=_WAITS, waits=True)
 
     async def _until_decided(self, id_: ApprovalId) -> None:
@@ -201,13 +204,6 @@ class Approvals:
             self._waiting.pop(id_, None)
             for wait in waits:
                 wait.cancel()
-
-    async def _say(self, turn: Turn, key: str) -> None:
-        """To the people of the conversation, where they are not outside correspondents."""
-        connector = self._connectors[turn.connector]
-        effects = await connector.compose(turn.answer(texts.WAITS, key))
-        await self._ledger.add_effects(effects)
-        self._wake_delivery(turn.connector)
 
     async def _tell_people(self, approval: Approval) -> None:
         text = (
@@ -266,6 +262,10 @@ class Approvals:
             return Ruling(counted=False, told=texts.EXPIRED)
         if told := refusal(approval, by, approve=approve):
             log.info("approval.refused", approval=id_, by=by.id)
+            facts = {"approval": id_, "turn": approval.turn, "tool": approval.tool}
+            facts["word"] = "approve" if approve else "deny"
+            entry = Audited("approval.refused", by.id, approval.conversation, facts)
+            await self._ledger.audit(entry)
             return Ruling(counted=False, told=told)
         more = read_raise(approval.input) if approval.tool == RAISE else None
         if more is not None and more.until is not None and more.until <= self._clock.now():

@@ -342,6 +342,8 @@ class Turn:
     resend: bool = False
     fresh: bool = False
     process: ProcessRef | None = None
+    asked_by: str = ""
+    """Whose request it goes on with, where its first message is an operator's word on a call."""
 
     @property
     def sender(self) -> str:
@@ -350,12 +352,12 @@ class Turn:
 
     @property
     def booked_on(self) -> str:
-        """Whom its cost is booked on: its sender. A stranger's mail is booked on its connector, as
+        """Whom its cost is booked on: who asked. A stranger's mail is booked on its connector, as
         anybody can have written that address into it.
         """
         by_mail = self.messages[0].message.priority is Priority.MAIL
         borrowed = by_mail and self.trust is Trust.PUBLIC
-        return f"connector:{self.connector}" if borrowed else self.sender
+        return f"connector:{self.connector}" if borrowed else self.asked_by or self.sender
 
     def answer(self, text: str, key: str, *, final: bool = False, once: str = "") -> Answer:
         """What a connector is asked to compose: the agent's answer, or a sentence of ours. It is

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from daemon.config import Config
 from daemon.errors import ConfigError
 
+# Of a connector that stays, `daily` is as well.
 TAKEN_UP = frozenset(
     {
         "daemon.drain_seconds",
@@ -46,20 +48,24 @@ def compare(running: Config, written: Config) -> Reload:
     """
     before, after = dict(_keys(running)), dict(_keys(written))
     changed = sorted(key for key in before | after if before.get(key) != after.get(key))
-    taken = tuple(key for key in changed if key in TAKEN_UP)
+    both = running.connectors.keys() & written.connectors
+    taken_up = TAKEN_UP | {f"connectors.{name}.daily" for name in both}
+    taken = tuple(key for key in changed if key in taken_up)
     tables: dict[str, dict[str, object]] = {}
     for key in taken:
-        table, _, name = key.partition(".")
+        table, _, name = key.rpartition(".")
         tables.setdefault(table, {})[name] = after[key]
-    updated = {
-        table: getattr(running, table).model_copy(update=values) for table, values in tables.items()
-    }
-    fields = {name: getattr(running, name) for name in Config.model_fields}
+    fields: dict[str, Any] = {name: getattr(running, name) for name in Config.model_fields}
+    fields["connectors"] = dict(running.connectors)
+    for table, values in tables.items():
+        group, _, connector = table.partition(".")
+        held, name = (fields[group], connector) if connector else (fields, group)
+        held[name] = held[name].model_copy(update=values)
     try:
-        config = Config(**(fields | updated))
+        config = Config(**fields)
     except ValidationError as error:
         raise ConfigError(f"{', '.join(taken)}: {error.errors()[0]['msg']}") from error
-    return Reload(config, taken, tuple(key for key in changed if key not in TAKEN_UP))
+    return Reload(config, taken, tuple(key for key in changed if key not in taken_up))
 
 
 def _keys(value: BaseModel, where: str = "") -> Iterator[tuple[str, object]]:

@@ -231,6 +231,7 @@ class Flow:
             wake=self._wake,
             wake_delivery=self._wake_delivery,
             tell=self._tell,
+            say=self._say,
             raised=self._raised,
             wait=WAIT_SECONDS,
         )
@@ -346,7 +347,7 @@ class Flow:
     async def _raised(self, more: Raise) -> None:
         await self.budgeting.raised(more)
 
-    async def _say(self, turn: Turn, text: str, key: str, *, once: str) -> None:
+    async def _say(self, turn: Turn, text: str, key: str, *, once: str = "") -> None:
         await self.endings.say(turn, text, key, once=once)
 
     def _wake_delivery(self, name: str) -> None:

@@ -13,6 +13,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from daemon.clock import DAY_SECONDS
@@ -44,6 +45,18 @@ def append(connection: sqlite3.Connection, now: float, *entries: Audited) -> Non
             "insert into audit (seq, at, record, hash) values (?, ?, ?, ?)",
             (seq, now, record, before),
         )
+
+
+def append_late(connection: sqlite3.Connection, entry: Audited, now: float) -> None:
+    """Add what is told after it happened. Of a turn that was erased meanwhile it tells of nobody:
+    no name comes back, and nothing is digested.
+    """
+    turn = entry.facts.get("turn")
+    there = connection.execute("select 1 from turn where id = ?", (turn,)).fetchone()
+    if turn is not None and there is None:
+        by = entry.by if entry.by in _PARTS else DAEMON
+        entry = replace(entry, by=by, conversation="", about="", texts=())
+    append(connection, now, entry)
 
 
 def _record(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from daemon.budgets import Budget, Raise, Scope
 from daemon.clock import DAY_SECONDS, day_of
 from daemon.ledger import audit, rows
-from daemon.model import AGENT, COMMAND_LINE, RAISE, Audited, ModelCall
+from daemon.model import AGENT, COMMAND_LINE, RAISE, Audited, ConversationId, ModelCall
 from daemon.ports import Counts, HeldUp
 
 # Each is answered by an index that covers it: a day of many calls costs a look-up, no scan.
@@ -25,6 +26,8 @@ _PAID_FROM = {
 
 def book(connection: sqlite3.Connection, call: ModelCall, now: float) -> None:
     turn = connection.execute("select trust from turn where id = ?", (call.turn,)).fetchone()
+    if turn is None:  # it was erased meanwhile: the money stays, and is nobody's
+        call = replace(call, conversation=ConversationId(""), booked_on="", channel="")
     connection.execute(
         "insert into cost (conversation, turn, booked_on, connector, channel, trust, model, input, "
         "output, cache_read, cache_write, cost, status, started_at, seconds) "
@@ -48,8 +51,7 @@ def book(connection: sqlite3.Connection, call: ModelCall, now: float) -> None:
         ),
     )
     facts = {"turn": call.turn, "model": call.model, "status": call.status, "dollars": call.cost}
-    asked = Audited("model.asked", AGENT, call.conversation, facts)
-    audit.append(connection, now, asked)
+    audit.append_late(connection, Audited("model.asked", AGENT, call.conversation, facts), now)
 
 
 def spent(

@@ -63,10 +63,6 @@ T = TypeVar("T")
 Job = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
-def _append(connection: sqlite3.Connection, entry: Audited, now: float) -> None:
-    audit.append(connection, now, entry)
-
-
 class SqliteLedger:
     """Made by `open_ledger`. The port's docstrings say what each operation does."""
 
@@ -340,7 +336,7 @@ class SqliteLedger:
     # --- audit ----------------------------------------------------------------------------------
 
     async def audit(self, entry: Audited) -> None:
-        await self._own(_append, entry, self._clock.now())
+        await self._own(audit.append_late, entry, self._clock.now())
 
     async def audit_head(self) -> AuditHead | None:
         return await self._ask(audit.head)
@@ -403,6 +399,7 @@ class SqliteLedger:
         for drop, before in (
             (upkeep.drop_turns, records_before),
             (upkeep.drop_loose_ends, records_before),
+            (upkeep.fold_costs, records_before),
             (upkeep.drop_keys, keys_before),
         ):
             while await self._own(drop, before):

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -230,7 +231,23 @@ def load(connection: sqlite3.Connection, id_: str, data_dir: Path) -> Turn | Non
     row = connection.execute(f"{_TURN} where t.id = ?", (id_,)).fetchone()
     if row is None:
         return None
-    return rows.turn(row, _messages(connection, id_), data_dir)
+    messages = _messages(connection, id_)
+    return replace(rows.turn(row, messages, data_dir), asked_by=_asked_by(connection, messages))
+
+
+def _asked_by(connection: sqlite3.Connection, messages: tuple[StoredMessage, ...]) -> str:
+    """Who wrote the first message of the turn that asked for what is approved here; "": this turn
+    begins with a message of its own, or nobody knows any more.
+    """
+    sender, outside_id = "", messages[0].message.outside_id if messages else ""
+    while outside_id.startswith("approval:"):
+        asked = connection.execute(
+            "select i.sender, i.outside_id from approval a join inbox i on i.turn = a.turn "
+            "where a.id = ? order by i.id limit 1",
+            (outside_id.removeprefix("approval:"),),
+        ).fetchone()
+        sender, outside_id = asked or ("", "")
+    return sender
 
 
 def _messages(connection: sqlite3.Connection, turn: str) -> tuple[StoredMessage, ...]:

@@ -120,7 +120,8 @@ def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
         "and turn is null limit ?)",
         f"update inbox set {_STRIP} where id in (select id from inbox where registered_at < ? "
         "and state in ('left_out', 'unreadable') limit ?)",
-        "delete from cost where id in (select id from cost where started_at < ? limit ?)",
+        "delete from cost where id in (select id from cost where started_at < ? and not exists "
+        "(select 1 from conversation c where c.id = cost.conversation) limit ?)",
         "delete from budget_raise where id in "
         "(select id from budget_raise where until < ? limit ?)",
         "delete from event where id in (select id from event where at < ? "
@@ -136,6 +137,31 @@ def drop_loose_ends(connection: sqlite3.Connection, before: float) -> int:
     ):
         changed += connection.execute(statement, (before, CHUNK)).rowcount
     return changed
+
+
+def fold_costs(connection: sqlite3.Connection, before: float) -> int:
+    """What a conversation that lives on has cost so far becomes one row, which names nobody and no
+    turn: its budget is for as long as it lives.
+    """
+    found = connection.execute(
+        "select distinct conversation from cost where started_at < ? and turn != '' limit ?",
+        (before, CHUNK),
+    ).fetchall()
+    for row in found:
+        connection.execute(
+            "insert into cost (conversation, turn, booked_on, trust, model, input, output, "
+            "cache_read, cache_write, cost, status, started_at, seconds) "
+            "select conversation, '', '', '', '', sum(input), sum(output), sum(cache_read), "
+            "sum(cache_write), total(cost), 0, max(started_at), total(seconds) from cost "
+            "where conversation = ? and started_at < ?",
+            (row["conversation"], before),
+        )
+        connection.execute(
+            "delete from cost where conversation = ? and started_at < ? "
+            "and id != last_insert_rowid()",
+            (row["conversation"], before),
+        )
+    return len(found)
 
 
 def drop_names(connection: sqlite3.Connection) -> int:

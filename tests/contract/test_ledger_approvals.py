@@ -354,6 +354,18 @@ async def test_a_trace_tells_who_asked_who_decided_and_when_it_was_used(stage: S
     assert await retain(stage, days=30) == []
 
 
+async def test_what_an_operator_let_go_on_is_booked_on_who_asked_for_it(stage: Stage) -> None:
+    turn = await stage.running()
+    for number in range(2):  # what goes on asks again, and waits again
+        approval = await asked(stage, turn, f"ls {number}")
+        await stage.ledger.end_turn(turn.id, DONE)
+        await stage.ledger.decide(approval.id, NO, ())
+        turn = await stage.claim()
+        assert turn.sender == "test:bob", "who decided"
+        assert turn.booked_on == "test:ada", "who asked"
+        await stage.ledger.begin_attempt(turn.id, 1, PROCESS)
+
+
 # --- what the daemon itself asks -----------------------------------------------------------------
 
 MORE = Raise(Budget(Scope.ALL), 5.0, 4_000_000_000.0)

@@ -16,6 +16,7 @@ from daemon.model import (
     Turn,
     Usage,
 )
+from tests.contract.test_ledger_people import DAY, retain
 from tests.ledgers import Stage, post
 
 
@@ -229,6 +230,39 @@ async def test_erasing_leaves_no_name_in_what_was_spent_or_added(stage: Stage) -
     assert await stage.ledger.raises() == ()
     mine = (Budget(Scope.SENDER, "test:ada"), Budget(Scope.CHANNEL, "C1"), Budget(Scope.ALL))
     assert await stage.ledger.spent(mine, 0.0) == (0.0, 0.0, 0.25)
+
+
+async def test_a_call_that_ends_after_its_conversation_was_erased_is_nobody_s(
+    stage: Stage,
+) -> None:
+    one = await stage.running(conversation="t1")
+    await stage.ledger.erase("t1")
+    await call(stage, one, 0.25)
+    mine = [
+        Budget(Scope.CONVERSATION, "t1"),
+        Budget(Scope.SENDER, "test:ada"),
+        Budget(Scope.CHANNEL, "C1"),
+        Budget(Scope.ALL),
+    ]
+    assert await stage.ledger.spent(mine, 0.0) == (0.0, 0.0, 0.0, 0.25)
+
+
+async def test_a_conversation_s_budget_counts_for_as_long_as_the_conversation_lives(
+    stage: Stage,
+) -> None:
+    talk = (Budget(Scope.CONVERSATION, "t1"),)
+    for _ in range(3):
+        turn = await stage.sent(conversation="t1")
+        await call(stage, turn, 0.25)
+        await call(stage, turn, 0.25)
+        await stage.clock.advance(60 * DAY)
+        await retain(stage, days=90)
+    assert await stage.ledger.spent(talk, 0.0) == (1.5,)
+    whose = (Budget(Scope.SENDER, "test:ada"), Budget(Scope.CHANNEL, "C1"))
+    assert await stage.ledger.spent(whose, 0.0) == (0.5, 0.5), "who it was, and where, goes by age"
+    await stage.clock.advance(100 * DAY)
+    await retain(stage, days=90)
+    assert await stage.ledger.spent(talk, 0.0) == (0.0,), "nobody has written there for so long"
 
 
 # --- at a glance ----------------------------------------------------------------------------------

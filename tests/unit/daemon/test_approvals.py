@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from daemon import texts
 from daemon.agents.scripted import Say, Step, Work
 from daemon.approvals import MOST_SHOWN, WAIT_SECONDS, readable, refusal, shown
 from daemon.clock import ManualClock
+from daemon.ledger import read_only
 from daemon.model import (
     Approval,
     ApprovalId,
@@ -129,6 +131,26 @@ async def test_a_word_that_does_not_count_is_told_to_its_giver_alone(tmp_path: P
             texts.DECIDED_ALREADY.format(who="Ops"),
         ]
         assert flow.agents.worked == [{"command": "ls"}]
+
+
+async def test_a_word_that_does_not_count_is_on_record(tmp_path: Path) -> None:
+    chat = ButtonConnector()
+    async with flow_with(tmp_path, chat) as flow:
+        await flow.say("what is there?")
+        await flow.answers(1)
+        bob = Sender("test:bob", "Bob", Trust.MEMBER)
+        await press(flow, chat.requests[0].id, bob)
+        reading = await read_only(tmp_path)
+        try:
+            refused = (await reading.audit_after(0, 100))[-1]
+            meant = await reading.audit_names()
+        finally:
+            await reading.close()
+        assert (refused["what"], meant[str(refused["by"])]) == ("approval.refused", "test:bob")
+        facts = dict(cast("Mapping[str, object]", refused["facts"]))
+        assert (facts["approval"], facts["word"]) == (chat.requests[0].id, "approve")
+        await press(flow, chat.requests[0].id)
+        await flow.answers(3)
 
 
 async def test_stop_ends_the_wait_and_calls_the_asking_off(tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_what_can_be_is_taken_up_and_the_rest_is_named() -> None:
     assert config.agent.api_key is running.agent.api_key
 
 
+def test_what_a_connector_may_cost_is_taken_up_and_the_rest_of_its_table_is_not() -> None:
+    table = {**RUNNING["connectors"]["slack"], "daily": 5.0, "sockets": 4}
+    reload = compare(configuration.parse(RUNNING), changed(connectors={"slack": table}))
+    assert reload.taken == ("connectors.slack.daily",)
+    assert reload.waiting == ("connectors.slack.sockets",)
+    assert reload.config.limits().connectors == {"slack": 5.0}
+
+
 def test_a_connector_that_comes_or_goes_waits_for_a_restart() -> None:
     both = copy.deepcopy(RUNNING["connectors"])
     both["second"] = {**both["slack"], "answer_public": True}

@@ -7,7 +7,7 @@ import pytest
 
 from daemon.approvals import Approvals
 from daemon.budgets import Raise
-from daemon.model import TurnState
+from daemon.model import Turn, TurnState
 from daemon.ports import Ending, ToolSpec
 from daemon.tools import StagingGate, all_tools
 from tests.flow import LABEL, RecordingConnector
@@ -35,10 +35,15 @@ def gate(stage: Stage) -> StagingGate:
         wake=lambda _conversation: None,
         wake_delivery=lambda _connector: None,
         tell=nobody,
+        say=quietly,
         raised=nothing,
         wait=0.0,
     )
     return StagingGate(stage.ledger, connectors, approvals)
+
+
+async def quietly(turn: Turn, text: str, key: str) -> None:
+    return None
 
 
 async def nothing(more: Raise) -> None:

@@ -171,10 +171,11 @@ async def test_who_decided_is_recorded(stage: Stage) -> None:
 
 
 async def test_what_others_decide_is_recorded_by_their_word(stage: Stage) -> None:
-    entry = Audited("tool.approved", "test:ada", "t1", {"turn": "turn-1"}, ("rm -r build",))
+    turn = await stage.running()
+    entry = Audited("tool.approved", "test:ada", "t1", {"turn": turn.id}, ("rm -r build",))
     await stage.ledger.audit(entry)
     told = (await records(stage.root))[-1]
-    assert (told["what"], told["facts"]) == ("tool.approved", {"turn": "turn-1"})
+    assert (told["what"], told["facts"]) == ("tool.approved", {"turn": turn.id})
     assert len(bytes.fromhex(told["digest"])) == 32
     assert "build" not in json.dumps(told)
 
@@ -392,6 +393,23 @@ async def test_who_had_a_budget_raised_is_forgotten_too(stage: Stage) -> None:
     assert await names(stage.root) == {"test:eve"}
     await stage.ledger.erase("test:eve")
     assert await names(stage.root) == set()
+
+
+async def test_what_ends_after_its_conversation_was_erased_brings_no_name_back(
+    stage: Stage,
+) -> None:
+    turn = await stage.running()
+    await stage.ledger.erase("t1")
+    await stage.ledger.book(
+        ModelCall(T1, turn.id, turn.sender, "claude", Usage(10, 5), 0.25, 200, 1.0, 2.0)
+    )
+    late = Audited("thing.done", turn.sender, T1, {"turn": turn.id}, ("to whom",), about="t1")
+    await stage.ledger.audit(late)
+    assert await names(stage.root) == set()
+    *_, asked, done = await records(stage.root)
+    assert asked["facts"]["dollars"] == 0.25, "the money was spent all the same"
+    assert (done["what"], done["conversation"], done["by"]) == ("thing.done", "", DAEMON)
+    assert "digest" not in done
 
 
 @pytest.mark.parametrize("who", ["t1", "test:eve"])
