@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import aiohttp
@@ -18,6 +19,7 @@ from daemon.demo.mail import StandInMail
 from daemon.demo.model import StandInModel
 from daemon.demo.process import DaemonProcess
 from daemon.demo.slack import StandInSlack
+from daemon.gateway.seats import PREFIX
 from daemon.guard import PROBES
 from tests.e2e.conftest import MODEL_KEY, NewDaemon
 from tests.e2e.looking import agents_of, files_below
@@ -73,6 +75,11 @@ async def test_no_planted_secret_is_found_anywhere(
         assert (await slack.wait_for_answer(said, within=60)).text.strip() == "looked"
         await mail.answer_to(letter, within=60)
 
+        plans = capability_tokens(daemon)
+        assert plans, "agents are at work"
+        assert {(path.parents[1].name, path.stat().st_mode & 0o777) for path in plans} == {
+            ("processes", 0o600)
+        }
         seen["what agents' processes hold"] = environments(agents_of(daemon, "claude"))
         seen |= await pages(daemon)
         for command in (*COMMANDS, ("trace", said.ts), ("trace", letter.message_id)):
@@ -84,6 +91,7 @@ async def test_no_planted_secret_is_found_anywhere(
         seen[str(path.relative_to(daemon.root))] = path.read_bytes()
     (looted,) = (name for name in seen if name.endswith("loot.txt"))
     assert b"ANTHROPIC_API_KEY=" in seen[looted], "it did look"
+    assert capability_tokens(daemon) == [], "no token of any kind outlives the daemon"
     seen["what the model was told"] = json.dumps([call.body for call in model.journal]).encode()
     seen["what was posted"] = json.dumps([post.text for post in slack.posts()]).encode()
     found = [
@@ -118,6 +126,15 @@ def loot(daemon: DaemonProcess) -> str:
         f"grep -rs -e sk-ant -e xox -e xapp -e c4nary {daemon.root} $HOME $TMPDIR /dev/shm /run"
     )
     return f"bash -c '{look}' > loot.txt 2>&1; echo looked"
+
+
+def capability_tokens(daemon: DaemonProcess) -> list[Path]:
+    """The files of the data directory that hold some; what an agent copied is its own affair."""
+    return [
+        path
+        for path in files_below(daemon.data)
+        if path.name != "loot.txt" and PREFIX.encode() in path.read_bytes()
+    ]
 
 
 def environments(agents: list[psutil.Process]) -> bytes:
