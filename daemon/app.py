@@ -33,7 +33,7 @@ from daemon.egress import EgressProxy
 from daemon.egress.dialling import Dialler, SystemResolver
 from daemon.errors import ConfigError, PostroomError
 from daemon.flow import Flow, FlowSettings, build_flow
-from daemon.gateway import CallObserved, ModelGateway
+from daemon.gateway import CallObserved, ModelGateway, dialect_of
 from daemon.health import HealthRegistry, LedgerPulse, LoopPulse
 from daemon.httpd import Doors, application
 from daemon.intake import LedgerIntake
@@ -221,6 +221,7 @@ class Daemon:
         try:
             reload = compare(self.config, await asyncio.to_thread(reread.config))
             reread.redact(await asyncio.to_thread(reread_secrets, self.config))
+            self.gateway.use_key(reload.config.agent.api_key.reveal())
         except ConfigError as error:
             log.error("config.refused", reason=str(error))  # noqa: TRY400 - it names table and key
             return
@@ -228,7 +229,6 @@ class Daemon:
         logs.set_level(config.daemon.log_level)
         self.notifier.addresses = config.daemon.notify
         self.gateway.limit(config.limits())
-        self.gateway.use_key(config.agent.api_key.reveal())
         self.supervisor.resume()
         await self.budgeting.release(scope for scope in Scope if scope.daily)
         for key in reload.waiting:
@@ -321,8 +321,7 @@ class Daemon:
 
     def _build_gateway(self) -> ModelGateway:
         return ModelGateway(
-            upstream_url=self.config.agent.api_url,
-            api_key=self.config.agent.api_key.reveal(),
+            dialect=dialect_of(self.config.agent, self.clock),
             model=self.config.agent.model,
             clock=self.clock,
             limits=self.config.limits(),

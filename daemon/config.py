@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from daemon import destinations
+from daemon import credentials, destinations
 from daemon.budgets import Limits
 from daemon.errors import ConfigError
 from daemon.machine import is_loopback, memory_bytes
@@ -103,8 +103,25 @@ class AgentTable(_Table):
     system_prompt_file: Path | None = None
     max_turns: int = Field(default=40, ge=1)
     turn_timeout_seconds: float = Field(default=900, gt=0)
-    api_url: str = "https://api.anthropic.com"
+    upstream: Literal["anthropic", "bedrock", "vertex"] = "anthropic"
+    api_url: str | None = None  # the upstream's own
     api_key: Secret = Field(default_factory=lambda: Secret(env="ANTHROPIC_API_KEY"))
+    region: str = Field(default="", pattern=r"^[a-z0-9-]*$")
+    project: str = Field(default="", pattern=r"^[a-z0-9:.-]*$")
+    models: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _goes_with_the_upstream(self) -> AgentTable:
+        clouds = {"region": self.region, "project": self.project, "models": self.models}
+        if self.upstream == "anthropic":
+            if given := [name for name, value in clouds.items() if value]:
+                raise ValueError(f'{given[0]} is for upstream = "bedrock" or "vertex"')
+        elif not self.region:
+            raise ValueError(f"upstream = {self.upstream!r} needs a region")
+        if self.upstream == "bedrock" and self.model not in self.models:
+            wanted = f'models = {{ "{self.model}" = "ID" }}'
+            raise ValueError(f"upstream = 'bedrock' needs its id of the model: {wanted}")
+        return self
 
     @model_validator(mode="after")
     def _one_prompt(self) -> AgentTable:
@@ -114,7 +131,9 @@ class AgentTable(_Table):
 
     @field_validator("api_url")
     @classmethod
-    def _url(cls, value: str) -> str:
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if not value.startswith(("https://", "http://")):
             raise ValueError("write an http:// or https:// address")
         return value.rstrip("/")
@@ -360,19 +379,27 @@ def load_secrets(config: Config, environ: MutableMapping[str, str] | None = None
             secret.read(environ)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        _long_enough(where, secret)
-        found.append(secret.reveal())
+        _fits(where, secret, config)
+        found += [secret.reveal(), *credentials.parts(secret.reveal())]
     for name in named_in_environment(config):
         environ.pop(name, None)
     return found
 
 
-def _long_enough(where: str, secret: Secret) -> None:
-    """Of the secrets only the API token can be tried by anybody, as often as they like."""
+def _fits(where: str, secret: Secret, config: Config) -> None:
+    """Of the secrets only the API token can be tried by anybody, as often as they like; only the
+    model's key has a form that we know.
+    """
     if where == "daemon.api_token" and len(secret.reveal()) < SHORTEST_TOKEN:
         raise ConfigError(
             f"{where}: give it {SHORTEST_TOKEN} characters at least, as `openssl rand -hex 32` does"
         )
+    forms = {"bedrock": credentials.aws_key, "vertex": credentials.service_account}
+    if where == "agent.api_key" and (read := forms.get(config.agent.upstream)) is not None:
+        try:
+            read(secret.reveal())
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from error
 
 
 def named_in_environment(config: Config) -> frozenset[str]:
@@ -392,10 +419,11 @@ def reread_secrets(config: Config, environ: MutableMapping[str, str] | None = No
             trial.read(environ)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        _long_enough(where, trial)
+        _fits(where, trial, config)
     for _, secret in kept:
         secret.read(environ)
-    return [secret.reveal() for _, secret in kept]
+    texts = [secret.reveal() for _, secret in kept]
+    return [*texts, *(part for text in texts for part in credentials.parts(text))]
 
 
 def secrets_of(value: BaseModel, where: str = "") -> list[tuple[str, Secret]]:

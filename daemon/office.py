@@ -31,5 +31,6 @@ def open_agents(
         gateway_port=gateway_port,
         data_dir=config.daemon.data_dir.resolve(),
         egress_port=egress_port,
+        experiments=config.agent.upstream == "anthropic",
     )
     return ClaudeAgents(settings, tools)

@@ -24,7 +24,8 @@ class AgentSettings:
     `level` is an isolation level that has been proven; `data_dir` is absolute. `max_line_bytes`
     bounds one message of the CLI (the SDK's default of 1 MiB kills its reader: measured). A process
     that says nothing for `quiet_seconds` of a turn has to answer within `answer_seconds`.
-    `egress_port` is the egress proxy's; None: there is none.
+    `egress_port` is the egress proxy's; None: there is none. `experiments` says whether the API may
+    be asked for what only Anthropic's own has.
     """
 
     model: str
@@ -34,6 +35,7 @@ class AgentSettings:
     gateway_port: int
     data_dir: Path
     egress_port: int | None = None
+    experiments: bool = True
     model_retries: int = 3
     max_line_bytes: int = 32 << 20
     start_seconds: float = 60.0
@@ -95,7 +97,9 @@ def client_options(
 
 def agent_environment(settings: AgentSettings, token: str) -> Mapping[str, str]:
     """What the plan adds to the variables that follow from the directories and the port."""
+    plain = {} if settings.experiments else {"CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": "1"}
     return {
+        **plain,
         "ANTHROPIC_API_KEY": token,
         "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(settings.model_retries),

@@ -19,6 +19,10 @@ from daemon import config as configuration
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.errors import ConfigError, PostroomError, WallError
+from daemon.gateway import dialect_of
+from daemon.gateway.body import judge
+from daemon.gateway.rules import MESSAGES, Endpoint
+from daemon.gateway.upstreams import KeyRefusedError, Order, Wish
 from daemon.machine import memory_bytes
 from daemon.model import Finding, HealthState, Trust
 from daemon.plugin import Surroundings, load
@@ -158,25 +162,31 @@ async def _walls(config: Config) -> tuple[Finding, ...]:
 
 
 async def _model(config: Config, *, live: bool) -> tuple[Finding, ...]:
-    """An empty request costs nothing and shows whether the key is taken: 401 or 400."""
-    body: dict[str, object] = {}
-    if live:
-        hello = [{"role": "user", "content": "Say ok."}]
-        body = {"model": config.agent.model, "max_tokens": 1, "messages": hello}
-    headers = {"x-api-key": config.agent.api_key.reveal(), "anthropic-version": "2023-06-01"}
+    """A request without a message costs nothing and shows whether the key is taken: 401 or 400."""
     try:
+        order = await _trial(config, live=live)
         timeout = aiohttp.ClientTimeout(total=LIVE_SECONDS)
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
-            session.post(
-                f"{config.agent.api_url}/v1/messages", json=body, headers=headers
-            ) as answer,
+            session.post(order.url, data=order.body, headers=order.headers) as answer,
         ):
             status = answer.status
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except KeyRefusedError:
+        return (Finding("model", FAIL, "the key is refused", "set agent.api_key"),)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
         mend = "check agent.api_url and the network"
         return (Finding("model", FAIL, f"not reached: {type(error).__name__}", mend),)
     return (_answered(status, live=live),)
+
+
+async def _trial(config: Config, *, live: bool) -> Order:
+    """The smallest request, as the gateway would send it."""
+    dialect, name = dialect_of(config.agent, SystemClock()), config.agent.model
+    messages = [{"role": "user", "content": "Say ok."}] if live else []
+    body = json.dumps({"model": name, "max_tokens": 1, "messages": messages}).encode()
+    headers = (("anthropic-version", "2023-06-01"), ("content-type", "application/json"))
+    judged = judge(body, name, without=dialect.without)
+    return await dialect.order(Wish(Endpoint(MESSAGES, ""), headers, judged, 1))
 
 
 def _answered(status: int, *, live: bool) -> Finding:

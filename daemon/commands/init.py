@@ -25,6 +25,7 @@ model = "claude-sonnet-5"
 # system_prompt = "..."        # or system_prompt_file = "prompt.md"
 max_turns = 40                 # model steps in one turn
 turn_timeout_seconds = 900
+# upstream = "bedrock"         # or "vertex": see docs/configuration.md
 api_key = {{ env = "ANTHROPIC_API_KEY" }}
 
 [pool]

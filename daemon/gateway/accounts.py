@@ -52,7 +52,9 @@ class Held:
 
 
 class Accounts:
-    """Holds, settles and books calls. `channel_of` says where a turn's conversation lies."""
+    """Holds, settles and books calls. `channel_of` says where a turn's conversation lies, `premium`
+    what a model costs by its upstream, as a multiple of the list prices.
+    """
 
     def __init__(
         self,
@@ -63,11 +65,12 @@ class Accounts:
         *,
         observe: Observe,
         channel_of: ChannelOf,
+        premium: Callable[[str], float],
         key_changed: KeyChanged | None,
     ) -> None:
         self._clock, self._purses, self._record = clock, purses, record
         self._books, self._observe = books, observe
-        self._channel_of, self._key_changed = channel_of, key_changed
+        self._channel_of, self._premium, self._key_changed = channel_of, premium, key_changed
         self._bookings: set[asyncio.Task[None]] = set()
 
     async def refusal(self, turn: Turn) -> Refusal | None:
@@ -82,7 +85,7 @@ class Accounts:
         """
         turn, model = sitting.turn, asked.model
         purses = await self._paid_from(turn)
-        bound = prices.bound(model, asked.prompt_tokens)
+        bound = prices.bound(model, asked.prompt_tokens, self._premium(model))
         dollars = await self._purses.reserve(
             turn, purses, bound.dollars(asked.least_output), bound.dollars(asked.max_tokens)
         )
@@ -108,7 +111,8 @@ class Accounts:
     def settle(self, sitting: Sitting, held: Held, exchange: Exchange) -> None:
         """After a call, however it ended. Never waits: the booking goes on by itself."""
         self._record.in_flight -= 1
-        seen = _observed(held, exchange, self._clock.monotonic())
+        premium = self._premium(held.asked.model)
+        seen = _observed(held, exchange, self._clock.monotonic(), premium)
         self._purses.settle(sitting.turn, held.purses, held.dollars, seen.cost, held.started_at)
         booking = asyncio.create_task(self._book(sitting.turn, seen, held.started_at), name="book")
         sitting.bookings.add(booking)
@@ -166,7 +170,7 @@ class Accounts:
             self._key_changed(refused)
 
 
-def _observed(held: Held, exchange: Exchange, now: float) -> CallObserved:
+def _observed(held: Held, exchange: Exchange, now: float, premium: float) -> CallObserved:
     """What a call came to. An answer that told no usage costs its prompt, estimated; so does one
     that its client did not wait for: what is asked for and hung up on must not be free.
     """
@@ -187,7 +191,7 @@ def _observed(held: Held, exchange: Exchange, now: float) -> CallObserved:
         status=exchange.status,
         model=metered.model or model,
         usage=metered.usage,
-        cost=prices.cost(metered),
+        cost=premium * prices.cost(metered),
         seconds=now - held.began,
         first_byte_seconds=None if first is None else first - held.began,
         estimated=estimated,

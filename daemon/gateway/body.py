@@ -14,7 +14,7 @@ import json
 import re
 import resource
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -83,29 +83,38 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A body that may go up; `head` is all of it but `max_tokens` and its last brace."""
+    """A body that may go up; `head` is all of it but what is added to it, and its last brace."""
 
     asked: Asked
     head: bytes
 
-    def body(self, max_tokens: int | None) -> bytes:
-        """As it goes up, with so many tokens of output at most (None: where none are written)."""
-        return self.head + (b"}" if max_tokens is None else b',"max_tokens":%d}' % max_tokens)
+    def body(self, max_tokens: int | None, **more: object) -> bytes:
+        """As it goes up, with so many tokens of output at most (None: where none are written), and
+        what else its upstream wants.
+        """
+        limit = {} if max_tokens is None else {"max_tokens": max_tokens}
+        added = json.dumps({**limit, **more}, separators=(",", ":"))[1:].encode()
+        return self.head + (b"," if added != b"}" else b"") + added
 
 
 class Improper(ValueError):
     """Why a body does not go up: a sentence for whoever sent it."""
 
 
-def judge(body: bytes, model: str, *, counts: bool = False) -> Judged:
+def judge(
+    body: bytes, model: str, *, counts: bool = False, without: Collection[str] = ()
+) -> Judged:
     """Judge a body of the messages path, or of the one that only `counts` tokens, from an agent
-    that was started with this model. Raises Improper.
+    that was started with this model. It goes up `without` what its upstream does not take. Raises
+    Improper.
     """
     if sum(map(body.count, (b"[", b"{", b","))) > MOST_PARTS:
         raise Improper("The body has too many parts.")
     try:
         document = json.loads(body)
         judged = _judge(document, len(body), model, counts=counts)
+        for key in without:
+            document.pop(key, None)
         head = _written(document)
     except Improper:
         raise
@@ -230,7 +239,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         told = json.loads(line)
         body = requests.read(told["size"])
         try:
-            judged = judge(body, told["model"], counts=told["counts"])
+            judged = judge(body, told["model"], counts=told["counts"], without=told["without"])
         except Improper as error:
             head, answer = b"", {"size": 0, "improper": str(error)}
         else:

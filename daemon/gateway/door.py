@@ -14,12 +14,13 @@ from aiohttp import web
 
 from daemon.gateway import rules
 from daemon.gateway.accounts import Accounts
-from daemon.gateway.body import Asked, Improper, Judged
+from daemon.gateway.body import Improper, Judged
 from daemon.gateway.cooldown import Cooldown, Pass
 from daemon.gateway.inspection import Inspection, Unread
-from daemon.gateway.relay import Exchange, Order, Relay
+from daemon.gateway.relay import Exchange, Relay
 from daemon.gateway.rules import Endpoint, Rejection
 from daemon.gateway.seats import Call, Seats, Sitting
+from daemon.gateway.upstreams import Dialect, Wish
 from daemon.ports import Refusal
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ TOO_LARGE = Rejection(413, f"The request is larger than {MAX_BODY} bytes.")
 TOO_MANY = Rejection(429, "Too many calls at once.", (("retry-after", "1"),))
 ALL_HELD = Rejection(429, "Other calls hold what is left of a budget.", (("retry-after", "5"),))
 RESTS = "The model's API has asked for a rest."
+NO_COUNTING = Rejection(404, "Tokens are not counted by this upstream.")
+NO_MODEL = Rejection(404, "agent.models names no such model of the upstream's.")
 UNREAD = Rejection(502, "The gateway could not read the request in time.")
 BROKEN = Rejection(502, "The gateway failed.")
 
@@ -59,15 +62,11 @@ class Door:
         accounts: Accounts,
         relay: Relay,
         cooldown: Cooldown,
-        api_key: str,
+        dialect: Dialect,
     ) -> None:
         self._seats, self._inspection, self._accounts = seats, inspection, accounts
-        self._relay, self._cooldown = relay, cooldown
-        self._api_key = api_key
+        self._relay, self._cooldown, self._dialect = relay, cooldown, dialect
         self.calls: set[Call] = set()
-
-    def use_key(self, api_key: str) -> None:
-        self._api_key = api_key
 
     def server(self) -> web.Server:
         """A protocol factory for this door. A client that goes away cancels its request."""
@@ -113,6 +112,8 @@ class Door:
         if data is None:
             return TOO_LARGE
         counts = visit.target.path != rules.MESSAGES
+        if counts and not self._dialect.counts:
+            return NO_COUNTING
         try:
             judged = await self._inspection.judge(data, counts=counts)
         except Improper as error:
@@ -120,8 +121,10 @@ class Door:
             return Rejection(400, str(error))
         except Unread:
             return UNREAD
+        if not self._dialect.has(judged.asked.model):
+            return NO_MODEL
         if counts:  # it costs nothing, and has limits of its own
-            return await self._carry(visit, judged.asked, judged.body(None), Exchange())
+            return await self._carry(visit, judged, None, Exchange())
         entered = await self._cooldown.enter()
         if not isinstance(entered, Pass):
             return Rejection(429, RESTS, (("retry-after", str(math.ceil(entered))),))
@@ -141,16 +144,16 @@ class Door:
             return ALL_HELD
         exchange = Exchange(partial(self._cooldown.heard, leave))
         try:
-            return await self._carry(visit, judged.asked, judged.body(held.max_tokens), exchange)
+            return await self._carry(visit, judged, held.max_tokens, exchange)
         finally:
             self._accounts.settle(sitting, held, exchange)
 
     async def _carry(
-        self, visit: _Visit, asked: Asked, body: bytes, exchange: Exchange
+        self, visit: _Visit, judged: Judged, max_tokens: int | None, exchange: Exchange
     ) -> web.StreamResponse | Rejection:
-        headers = rules.to_upstream(visit.request.headers.items(), self._api_key)
-        order = Order(visit.target, headers, body, streams=asked.streams)
-        return await self._relay.carry(visit.request, order, visit.call, exchange)
+        headers = tuple(visit.request.headers.items())
+        wish = Wish(visit.target, headers, judged, max_tokens)
+        return await self._relay.carry(visit.request, wish, visit.call, exchange)
 
 
 class _Server(web.Server):

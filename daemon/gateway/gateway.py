@@ -19,14 +19,16 @@ from aiohttp import web
 from daemon.budgets import Limits, Raise, Statement
 from daemon.clock import Clock
 from daemon.egress import Outing
+from daemon.errors import ConfigError
 from daemon.gateway.accounts import Accounts, Books, ChannelOf, KeyChanged
 from daemon.gateway.cooldown import Cooldown
 from daemon.gateway.door import Door
 from daemon.gateway.inspection import Inspection
 from daemon.gateway.purses import Nearing, Purses
 from daemon.gateway.record import Observe, Record
-from daemon.gateway.relay import Relay, Upstream
+from daemon.gateway.relay import Patience, Relay
 from daemon.gateway.seats import Call, Seats, Sitting
+from daemon.gateway.upstreams import Dialect
 from daemon.model import Health, Turn
 from daemon.ports import Refusal
 
@@ -38,17 +40,16 @@ GRACE_SECONDS = 1.0  # for the end of a connection whose answer is whole
 class ModelGateway:
     """Implements the port `Gateway`, and is a service: `start` binds, `run` serves until cancelled.
 
-    `model` is the one that agents are started with, `books` are the ledger's, and
-    `channel_of` says where a turn's conversation lies. `observe` hears of every call that ended,
-    `nearing` of budgets that are nearly or wholly spent, and `key_changed` when the API begins
-    (True) or ceases (False) to refuse our key.
+    `dialect` speaks to the API behind it, with the key. `model` is the one that agents are started
+    with, `books` are the ledger's, and `channel_of` says where a turn's conversation lies.
+    `observe` hears of every call that ended, `nearing` of budgets that are nearly or wholly spent,
+    and `key_changed` when the API begins (True) or ceases (False) to refuse our key.
     """
 
     def __init__(
         self,
         *,
-        upstream_url: str,
-        api_key: str,
+        dialect: Dialect,
         model: str,
         clock: Clock,
         limits: Limits,
@@ -59,16 +60,15 @@ class ModelGateway:
         key_changed: KeyChanged | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        upstream: Upstream | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        self._upstream = upstream or Upstream(upstream_url)
-        self._api_key = api_key
+        self._dialect, self._patience = dialect, patience or Patience()
         self._clock = clock
         self._host, self._port = host, port
         self._books = books
         self._seats = Seats()
         self._purses = Purses(clock, limits, books.spent, nearing)
-        self._inspection = Inspection(model)
+        self._inspection = Inspection(model, dialect.without)
         self._record = Record(clock)
         self._cooldown = Cooldown(clock)
         self._accounts = Accounts(
@@ -78,6 +78,7 @@ class ModelGateway:
             books,
             observe=observe,
             channel_of=channel_of,
+            premium=dialect.premium,
             key_changed=key_changed,
         )
         self._starting = asyncio.Lock()
@@ -106,14 +107,14 @@ class ModelGateway:
 
     async def _start(self) -> None:
         await self._purses.load(await self._books.raises())
-        self._relay = Relay(self._upstream, self._clock)
+        self._relay = Relay(self._dialect, self._patience, self._clock)
         self._door = Door(
             seats=self._seats,
             inspection=self._inspection,
             accounts=self._accounts,
             relay=self._relay,
             cooldown=self._cooldown,
-            api_key=self._api_key,
+            dialect=self._dialect,
         )
         self._runner = web.ServerRunner(self._door.server(), shutdown_timeout=0.1)
         try:
@@ -182,10 +183,11 @@ class ModelGateway:
         return await self._purses.statements()
 
     def use_key(self, api_key: str) -> None:
-        """Another key of the API, from the next call on."""
-        self._api_key = api_key
-        if self._door is not None:
-            self._door.use_key(api_key)
+        """Another key, from the next call on. Raises ConfigError for one that is none."""
+        try:
+            self._dialect.use_key(api_key)
+        except ValueError as error:
+            raise ConfigError(f"agent.api_key: {error}") from error
 
     # --- the port -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +38,19 @@ class _Answer:
 
 
 class Inspection:
-    """Judges for agents with this model. One process at most, started when it is first needed."""
+    """Judges for agents with this model, whose bodies go up `without` some keys. One process at
+    most, started when it is first needed.
+    """
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    def __init__(self, model: str, without: Collection[str] = ()) -> None:
+        self._model, self._without = model, tuple(without)
         self._process: asyncio.subprocess.Process | None = None
         self._busy = asyncio.Lock()
 
     async def judge(self, data: bytes, *, counts: bool) -> Judged:
         """See `body.judge`. Raises Improper, and Unread."""
         if len(data) <= HERE:
-            return body.judge(data, self._model, counts=counts)
+            return body.judge(data, self._model, counts=counts, without=self._without)
         async with self._busy:
             try:
                 async with asyncio.timeout(DEADLINE_SECONDS):
@@ -73,7 +76,12 @@ class Inspection:
         process = await self._ready()
         assert process.stdin is not None  # noqa: S101 - pipes, as it was started
         assert process.stdout is not None  # noqa: S101
-        told = {"size": len(data), "model": self._model, "counts": counts}
+        told = {
+            "size": len(data),
+            "model": self._model,
+            "counts": counts,
+            "without": self._without,
+        }
         process.stdin.write(json.dumps(told).encode() + b"\n")
         # As one piece it would be copied whole, on the loop.
         for at in range(0, len(data), _BUFFER):

@@ -170,11 +170,13 @@ class Bound:
         return int((dollars - self.prompt) / self.token)
 
 
-def bound(model: str, prompt_tokens: int) -> Bound:
-    """Of a call with a prompt so long: as if nothing of it were cached yet, as the first time."""
+def bound(model: str, prompt_tokens: int, premium: float = 1.0) -> Bound:
+    """Of a call with a prompt so long: as if nothing of it were cached yet, as the first time.
+    `premium`: its upstream's price, as a multiple of these.
+    """
     usage = Usage(cache_write=prompt_tokens)
     rate = price(Metered(model, usage))
-    return Bound(cost(Metered(model, usage)), rate.output / MILLION)
+    return Bound(premium * cost(Metered(model, usage)), premium * rate.output / MILLION)
 
 
 def is_stale(today: date) -> bool:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from daemon.clock import Clock
 from daemon.gateway import rules
 from daemon.gateway.cooldown import seconds_of
 from daemon.gateway.metering import BodyMeter, Meter, StreamMeter
 from daemon.gateway.record import Outcome, outcome_of
-from daemon.gateway.rules import Endpoint, Rejection
+from daemon.gateway.rules import Rejection
 from daemon.gateway.seats import Call
+from daemon.gateway.upstreams import Dialect, GarbledError, KeyRefusedError, Order, Reader, Wish
 
 _LARGE = 1 << 20  # aiohttp wants larger bodies as a file, to send them piece by piece
 
@@ -44,18 +44,14 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """The API. Seconds: to connect, between two reads of a stream, and to the first byte of an
-    answer that does not stream. There is no limit to a whole answer: the turn has its clock.
+class Patience:
+    """Seconds: to connect, between two reads of a stream, and to the first byte of an answer that
+    does not stream. There is no limit to a whole answer: the turn has its clock.
     """
 
-    url: str
     connect_seconds: float = 10.0
     idle_seconds: float = 120.0
     whole_seconds: float = 600.0
-
-    def address(self, endpoint: Endpoint) -> URL:
-        return URL(self.url.rstrip("/") + endpoint.target, encoded=True)
 
     def timeout(self, *, streams: bool) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -66,21 +62,11 @@ class Upstream:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be sent: headers are complete, the key among them."""
-
-    endpoint: Endpoint
-    headers: list[tuple[str, str]]
-    body: bytes
-    streams: bool
-
-
 class Relay:
-    """Sends orders over one pool of connections. Retries nothing: the client does that."""
+    """Carries wishes over one pool of connections. Retries nothing: the client does that."""
 
-    def __init__(self, upstream: Upstream, clock: Clock) -> None:
-        self._upstream, self._clock = upstream, clock
+    def __init__(self, dialect: Dialect, patience: Patience, clock: Clock) -> None:
+        self._dialect, self._patience, self._clock = dialect, patience, clock
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,18 +78,18 @@ class Relay:
         await self._session.close()
 
     async def carry(
-        self, request: web.BaseRequest, order: Order, call: Call, exchange: Exchange
+        self, request: web.BaseRequest, wish: Wish, call: Call, exchange: Exchange
     ) -> web.StreamResponse | Rejection:
-        """Send the order and pass its answer to the client; `exchange` tells how it went."""
-        exchange.asked = True
+        """Ask for what is wished and pass the answer to the client; `exchange` tells how it
+        went.
+        """
         try:
-            answer = await self._session.post(
-                self._upstream.address(order.endpoint),
-                data=io.BytesIO(order.body) if len(order.body) > _LARGE else order.body,
-                headers=order.headers,
-                timeout=self._upstream.timeout(streams=order.streams),
-                allow_redirects=False,
-            )
+            order = await self._dialect.order(wish)
+            exchange.asked = True
+            answer = await self._post(order, streams=wish.judged.asked.streams)
+        except KeyRefusedError:
+            exchange.outcome = Outcome.KEY_REFUSED
+            return KEY_REFUSED
         except TimeoutError:
             exchange.outcome = Outcome.TIMEOUT
             return TIMEOUT
@@ -113,13 +99,24 @@ class Relay:
         async with answer:  # leaving it half read closes the connection
             exchange.status = answer.status
             exchange.heard(answer.status, seconds_of(answer.headers.get("retry-after")))
-            if answer.status == 401:  # the CLI would repeat a 401 for over a minute (measured)
+            if answer.status in self._dialect.refusals:
+                self._dialect.refused()
+                # The CLI would repeat a 401 for over a minute (measured).
                 exchange.outcome = Outcome.KEY_REFUSED
                 return KEY_REFUSED
             if 300 <= answer.status < 400:
                 exchange.outcome = Outcome.FAILED
                 return REDIRECTED
             return await self._pass_on(request, answer, call, exchange)
+
+    async def _post(self, order: Order, *, streams: bool) -> aiohttp.ClientResponse:
+        return await self._session.post(
+            order.url,
+            data=io.BytesIO(order.body) if len(order.body) > _LARGE else order.body,
+            headers=order.headers,
+            timeout=self._patience.timeout(streams=streams),
+            allow_redirects=False,
+        )
 
     async def _pass_on(
         self,
@@ -128,14 +125,16 @@ class Relay:
         call: Call,
         exchange: Exchange,
     ) -> web.StreamResponse:
-        meter = exchange.meter = _meter(answer)
-        call.reading = meter.reading
-        headers = rules.to_client(answer.headers.items())
+        reader = self._dialect.read(answer.status, answer.headers)
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
-        response.headers.extend(headers)
+        response.headers.extend(rules.to_client(answer.headers.items()))
+        if reader.content_type is not None:
+            response.headers["content-type"] = reader.content_type
+        meter = exchange.meter = _meter(response)
+        call.reading = meter.reading
         try:
             await response.prepare(request)
-            while chunk := await self._read(answer, exchange):
+            while chunk := await self._read(answer, reader, exchange):
                 if exchange.first_byte_at is None:
                     exchange.first_byte_at = self._clock.monotonic()
                 try:
@@ -154,19 +153,24 @@ class Relay:
             exchange.heard(529, 0.0)  # it said so in the middle of an answer
         return response
 
-    async def _read(self, answer: aiohttp.ClientResponse, exchange: Exchange) -> bytes:
+    async def _read(
+        self, answer: aiohttp.ClientResponse, reader: Reader, exchange: Exchange
+    ) -> bytes:
         """What has come, at least one byte; b"" at the end, and when the API broke off."""
         try:
-            return await answer.content.readany()
+            while chunk := await answer.content.readany():
+                if told := reader.feed(chunk):
+                    return told
+            return reader.end()
         except TimeoutError:
             exchange.outcome = Outcome.TIMEOUT
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, GarbledError):
             exchange.outcome = Outcome.BROKEN
         return b""
 
 
-def _meter(answer: aiohttp.ClientResponse) -> Meter:
-    streams = answer.content_type == "text/event-stream"
+def _meter(response: web.StreamResponse) -> Meter:
+    streams = response.content_type == "text/event-stream"
     return StreamMeter() if streams else BodyMeter()
 
 

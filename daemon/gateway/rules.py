@@ -127,8 +127,8 @@ def tokens(headers: Headers) -> Iterator[str]:
                 yield rest.strip()
 
 
-def to_upstream(headers: Headers, api_key: str) -> list[tuple[str, str]]:
-    """What goes on to the API: the client's harmless headers, and our own key."""
+def to_upstream(headers: Headers) -> list[tuple[str, str]]:
+    """What goes on to the API of a client's headers: the harmless ones, no credentials."""
     kept: list[tuple[str, str]] = []
     for name, value in headers:
         if name.lower() == "anthropic-beta":
@@ -136,7 +136,7 @@ def to_upstream(headers: Headers, api_key: str) -> list[tuple[str, str]]:
             kept += [(name, ",".join(known))] if known else []
         elif _TO_UPSTREAM.fullmatch(name.lower()):
             kept.append((name, value))
-    return [*kept, ("x-api-key", api_key), ("accept-encoding", "identity")]
+    return [*kept, ("accept-encoding", "identity")]
 
 
 def to_client(headers: Headers) -> list[tuple[str, str]]:

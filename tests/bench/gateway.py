@@ -19,7 +19,7 @@ from pathlib import Path
 
 from daemon.budgets import Limits
 from daemon.clock import SystemClock
-from daemon.gateway import ModelGateway
+from daemon.gateway import ModelGateway, Upstream, open_dialect
 from tests.bench.rows import Row, compare, more, ratio
 from tests.integration.gateway_help import MODEL, Book, turn
 from tests.integration.gateway_help import ask as ask_for
@@ -85,8 +85,7 @@ async def serve_upstream() -> None:
 
 async def serve_gateway(url: str) -> None:
     gateway = ModelGateway(
-        upstream_url=url,
-        api_key="sk-ant-bench",
+        dialect=open_dialect(Upstream(url=url), "sk-ant-bench", SystemClock()),
         model=MODEL,
         clock=SystemClock(),
         limits=Limits(per_turn=1e9, per_sender_daily=1e9, daily=1e9),

@@ -7,7 +7,7 @@ import io
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from daemon.budgets import Budget, Limits, Raise
 from daemon.clock import Clock, ManualClock, SystemClock
 from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
-from daemon.gateway import CallObserved, ModelGateway, Nearing, Outcome, Upstream
+from daemon.gateway import (
+    CallObserved,
+    ModelGateway,
+    Nearing,
+    Outcome,
+    Patience,
+    Upstream,
+    open_dialect,
+)
+from daemon.gateway.upstreams import Dialect
 from daemon.model import (
     ConversationId,
     Message,
@@ -112,6 +121,7 @@ class Book:
 @dataclass
 class Rig:
     gateway: ModelGateway
+    dialect: Dialect
     model: StandInModel
     http: aiohttp.ClientSession
     book: Book
@@ -155,6 +165,19 @@ class Rig:
         return [seen.outcome for seen in self.observed]
 
 
+Placed = AbstractAsyncContextManager[tuple[Upstream, str]]
+Front = Callable[[StandInModel, str | None, str], Placed]
+"""What stands before the stand-in model, of its other url and key: where it is, and a key."""
+
+
+@asynccontextmanager
+async def straight(
+    model: StandInModel, url: str | None, api_key: str
+) -> AsyncIterator[tuple[Upstream, str]]:
+    """Nothing: it speaks as Anthropic's API does."""
+    yield Upstream(url=url or model.url), api_key
+
+
 @asynccontextmanager
 async def rig(
     *,
@@ -162,7 +185,8 @@ async def rig(
     clock: Clock | None = None,
     book: Book | None = None,
     api_key: str = KEY,
-    upstream: Callable[[str], Upstream] = Upstream,
+    patience: Patience | None = None,
+    front: Front = straight,
     url: str | None = None,
     model: str = MODEL,
 ) -> AsyncIterator[Rig]:
@@ -183,10 +207,13 @@ async def rig(
         telling.add(task)
         task.add_done_callback(telling.discard)
 
-    async with StandInModel(script=directed, api_key=KEY) as standing:
+    async with (
+        StandInModel(script=directed, api_key=KEY) as standing,
+        front(standing, url, api_key) as (upstream, key),
+    ):
+        dialect = open_dialect(upstream, key, clock)
         gateway = ModelGateway(
-            upstream_url=url or standing.url,
-            api_key=api_key,
+            dialect=dialect,
             model=model,
             clock=clock,
             limits=limits,
@@ -195,10 +222,10 @@ async def rig(
             nearing=nearing.append,
             channel_of=lambda turn: str(turn.messages[0].message.target.get("channel", "")),
             key_changed=keys.append,
-            upstream=upstream(url or standing.url),
+            patience=patience,
         )
         async with gateway, aiohttp.ClientSession(auto_decompress=False) as http:
-            yield Rig(gateway, standing, http, book, clock, observed, nearing, keys, news)
+            yield Rig(gateway, dialect, standing, http, book, clock, observed, nearing, keys, news)
 
 
 @asynccontextmanager

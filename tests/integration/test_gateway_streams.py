@@ -15,10 +15,10 @@ from daemon.demo.controls import Fault
 from daemon.demo.messages_api import frames, message_body
 from daemon.demo.script import Reply
 from daemon.errors import LedgerError
-from daemon.gateway import ModelGateway, Outcome, Upstream, prices
+from daemon.gateway import ModelGateway, Outcome, Patience, prices
 from daemon.gateway.prices import Metered
 from daemon.model import Usage
-from tests.integration.gateway_help import KEY, MODEL, SECONDS, Book, Rig, ask, raw, rig, turn
+from tests.integration.gateway_help import MODEL, SECONDS, Book, Rig, ask, raw, rig, turn
 
 TEXT = "[[say:" + "many words of an answer " * 40 + "]]"
 
@@ -308,10 +308,8 @@ async def test_an_answer_that_breaks_off_does_so_for_the_client(world: Rig, kind
 
 
 async def test_a_silent_api_is_given_up_on() -> None:
-    def hasty(url: str) -> Upstream:
-        return Upstream(url, idle_seconds=0.2, whole_seconds=0.2)
-
-    async with rig(upstream=hasty) as world:
+    hasty = Patience(idle_seconds=0.2, whole_seconds=0.2)
+    async with rig(patience=hasty) as world:
         token = world.token(turn())
         world.model.faults.add(Fault("hang"))
         status, body = await world.say(token)
@@ -383,8 +381,7 @@ async def test_a_service_that_starts_again_has_its_port_and_tokens(world: Rig) -
 async def test_a_port_that_is_taken_is_an_error_at_start(world: Rig) -> None:
     book = Book()
     second = ModelGateway(
-        upstream_url=world.model.url,
-        api_key=KEY,
+        dialect=world.dialect,
         clock=world.clock,
         model="claude-sonnet-5",
         limits=Limits(),

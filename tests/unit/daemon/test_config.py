@@ -203,3 +203,42 @@ def test_all_limits_are_gathered_from_where_they_are_written(tmp_path: Path) -> 
         channels={"C1": 3.0, "C2": 2.0},
         connectors={"slack": 7.5},
     )
+
+
+TOKENS = {"SLACK_APP_TOKEN": "xapp-1", "SLACK_BOT_TOKEN": "xoxb-1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('region = "us-east-1"', "region is for upstream"),
+        ('upstream = "vertex"', "needs a region"),
+        ('upstream = "bedrock"\nregion = "us-east-1"', "needs its id of the model"),
+        ('upstream = "azure"', "agent.upstream"),
+        ('upstream = "vertex"\nregion = "https://x/"', "agent.region"),
+    ],
+)
+def test_an_upstream_is_told_whole_or_not_at_all(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read(f"[agent]\n{text}\n{SLACK}", tmp_path)
+
+
+def test_a_key_that_is_none_of_its_upstream_s_is_refused_at_the_start(tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text("sk-ant-of-another-house")
+    vertex = f'upstream = "vertex"\nregion = "global"\napi_key = {{ file = "{key}" }}'
+    read_config = read(f"[agent]\n{vertex}\n{SLACK}", tmp_path)
+    with pytest.raises(ConfigError, match=r"agent\.api_key: .*service account"):
+        config.load_secrets(read_config, dict(TOKENS))
+
+
+def test_what_is_secret_within_a_key_file_is_hidden_by_itself(tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text('{"AccessKeyId": "AKID", "SecretAccessKey": "the secret", "SessionToken": "s"}')
+    bedrock = (
+        f'upstream = "bedrock"\nregion = "us-east-1"\napi_key = {{ file = "{key}" }}\n'
+        'models = { "claude-sonnet-5" = "us.anthropic.claude-sonnet-5" }'
+    )
+    read_config = read(f"[agent]\n{bedrock}\n{SLACK}", tmp_path)
+    assert "the secret" in config.load_secrets(read_config, dict(TOKENS))
+    assert "the secret" in config.reread_secrets(read_config, {})

@@ -13,6 +13,9 @@ from aiohttp import web
 
 from daemon.commands.doctor import _money, examine
 from daemon.config import parse
+from daemon.demo.clouds import StandInVertex
+from daemon.demo.model import StandInModel
+from daemon.demo.script import directed
 from daemon.gateway import prices
 
 
@@ -95,7 +98,8 @@ async def test_the_model_is_tried_with_a_request_that_costs_nothing(
     model.status = answer
     status, found = await doctor()
     assert (found["model"]["state"], found["model"]["mend"]) == (state, mend)
-    assert (model.asked, model.keys) == ([{}], ["sk-of-the-test"])
+    (asked,) = model.asked
+    assert (asked["messages"], model.keys) == ([], ["sk-of-the-test"])
     assert status == (1 if state == "fail" else 0)
 
 
@@ -168,3 +172,29 @@ async def test_a_bad_configuration_is_the_one_finding(
     assert line.startswith("fail  configuration")
     assert "there is no such key" in line or "Field required" in line
     assert rest == []
+
+
+async def test_a_cloud_is_tried_in_its_own_way(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        StandInModel(directed) as standing,
+        StandInVertex(standing.url, "") as cloud,
+        StandInVertex(standing.url, "") as other,
+    ):
+        account = tmp_path / "account.json"
+        table = {
+            "UPSTREAM": "vertex",
+            "REGION": cloud.region,
+            "API_URL": cloud.url,
+            "API_KEY": f'{{ file = "{account}" }}',
+        }
+        for name, value in table.items():
+            monkeypatch.setenv(f"POSTROOM__AGENT__{name}", value)
+        account.write_text(cloud.key_file())
+        for live in (False, True):
+            _, found = await doctor(live=live)
+            assert found["model"]["state"] == "ok"
+        account.write_text(other.key_file().replace(other.url, cloud.url))
+        status, found = await doctor()
+        assert (status, found["model"]["detail"]) == (1, "the key is refused")

@@ -187,11 +187,22 @@ def test_any_body_is_judged_without_breaking(document: Any) -> None:
     assert may_ask_for(sent["model"], MODEL)
 
 
+def test_what_an_upstream_does_not_take_is_left_out_and_what_it_wants_is_added() -> None:
+    judged = judge(request(stream=True), MODEL, without={"model", "stream"})
+    assert (judged.asked.model, judged.asked.streams) == (MODEL, True)
+    sent = json.loads(judged.body(9, anthropic_version="v", anthropic_beta=["b"]))
+    assert not sent.keys() & {"model", "stream"}
+    assert (sent["max_tokens"], sent["anthropic_version"]) == (9, "v")
+    assert sent["anthropic_beta"] == ["b"]
+    added = {"max_tokens", "anthropic_version", "anthropic_beta"}
+    assert json.loads(judged.body(None)).keys() == sent.keys() - added
+
+
 def test_as_a_program_it_answers_each_body_in_turn() -> None:
     good, bad = request(stream=True), request(container="c")
+    ask = {"model": MODEL, "counts": False, "without": ["stream"]}
     asked = b"".join(
-        json.dumps({"size": len(data), "model": MODEL, "counts": False}).encode() + b"\n" + data
-        for data in (good, bad, good)
+        json.dumps({"size": len(data), **ask}).encode() + b"\n" + data for data in (good, bad, good)
     )
     answers = io.BytesIO()
     serve(io.BytesIO(asked), answers)
@@ -202,5 +213,5 @@ def test_as_a_program_it_answers_each_body_in_turn() -> None:
         if data is bad:
             assert "container" in told["improper"]
         else:
-            assert head == judge(data, MODEL).head
-            assert told["asked"]["streams"] is True
+            assert head == judge(data, MODEL, without=["stream"]).head
+            assert told["asked"]["streams"] is True, "though it does not stand in what goes up"

@@ -66,9 +66,9 @@ def test_only_known_headers_go_up_and_one_key_among_them() -> None:
         "X-Stainless-Retry-Count",
         "User-Agent",
     ]
-    sent = rules.to_upstream([(name, "theirs") for name in names], "ours")
+    sent = rules.to_upstream([(name, "theirs") for name in names])
     assert [name for name, value in sent if value == "theirs"] == names[-4:]
-    assert sent[-2:] == [("x-api-key", "ours"), ("accept-encoding", "identity")]
+    assert sent[-1:] == [("accept-encoding", "identity")]
 
 
 def test_only_known_experiments_go_up() -> None:
@@ -76,8 +76,7 @@ def test_only_known_experiments_go_up() -> None:
         [
             ("Anthropic-Beta", "claude-code-20250219, files-api-2025-04-14 ,effort-2025-11-24"),
             ("anthropic-beta", "code-execution-2025-08-25"),
-        ],
-        "ours",
+        ]
     )
     betas = [value for name, value in sent if name.lower() == "anthropic-beta"]
     assert betas == ["claude-code-20250219,effort-2025-11-24"]
