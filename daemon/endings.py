@@ -13,7 +13,7 @@ from daemon import recovery, texts
 from daemon.budgets import Budget, Scope
 from daemon.clock import Clock, next_day
 from daemon.metrics import Metrics
-from daemon.model import NewEffect, Priority, Turn, TurnState, prompt_uuid
+from daemon.model import NewEffect, Priority, Profile, Trust, Turn, TurnState, prompt_uuid
 from daemon.ports import Agents, Connector, Ending, Ledger, Tell
 from daemon.quoting import in_code
 
@@ -52,6 +52,7 @@ class Endings:
         clock: Clock,
         metrics: Metrics,
         rests: Callable[[], float],
+        profiles: Callable[[Trust], Profile],
         connector: Callable[[str], Connector],
         wake_delivery: Callable[[str], None],
         tell: Tell,
@@ -62,6 +63,7 @@ class Endings:
         self._clock = clock
         self._metrics = metrics
         self._rests = rests
+        self._profiles = profiles
         self._connector = connector
         self._wake_delivery = wake_delivery
         self._tell = tell
@@ -137,7 +139,7 @@ class Endings:
         if turn.attempt:
             uuid = prompt_uuid(turn.id, turn.attempt)
             fate = await asyncio.to_thread(self._agents.fate, turn.workspace, uuid)
-            step = recovery.next_step(fate)
+            step = recovery.next_step(fate, self._profiles(turn.trust))
         if isinstance(step, recovery.Harvest):
             return await self.done(turn, step.text, "harvested")
         if isinstance(step, recovery.Lost):

@@ -62,6 +62,7 @@ def build_flow(
         clock=clock,
         metrics=metrics,
         rests=gateway.rests,
+        profiles=profiles,
         connector=connectors.__getitem__,
         wake_delivery=wake_delivery,
         tell=tell,

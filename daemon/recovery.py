@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from daemon.model import TurnState
+from daemon.model import Profile, TurnState
 from daemon.ports import Ledger, PromptFate
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ log = structlog.get_logger()
 
 MAX_DEATHS = 10
 # Tools that act within the walls only: cut off, they have harmed nobody outside.
-_INSIDE = frozenset({"Read", "Glob", "Grep", "Write", "Edit", "Bash"})
+_SHELL = frozenset({"Bash"})  # but where it has a way out
+_INSIDE = frozenset({"Read", "Glob", "Grep", "Write", "Edit"}) | _SHELL
 _OURS = "mcp__postroom__"
 
 
@@ -56,13 +57,16 @@ class Lost:
 Step = Resend | Harvest | NewAttempt | Lost
 
 
-def next_step(fate: PromptFate) -> Step:
-    """The rule of attempts. Source: the uuid table that tests/contract/test_cli_uuid.py checks."""
+def next_step(fate: PromptFate, profile: Profile) -> Step:
+    """The rule of attempts, for a turn of this profile. Source: the uuid table that
+    tests/contract/test_cli_uuid.py checks.
+    """
     if not fate.present:
         return Resend(fate.tools_done)
     if fate.answer is not None:
         return Harvest(fate.answer)
-    outside = tuple(t for t in fate.tools_open if t not in _INSIDE and not t.startswith(_OURS))
+    inside = _INSIDE - _SHELL if profile.egress else _INSIDE
+    outside = tuple(t for t in fate.tools_open if t not in inside and not t.startswith(_OURS))
     return Lost(outside) if outside else NewAttempt(fate.tools_done)
 
 

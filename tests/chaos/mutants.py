@@ -32,6 +32,7 @@ from daemon.model import (
     Cursor,
     Effect,
     Inbound,
+    Profile,
     ReadyConversation,
     Registered,
     Sent,
@@ -214,9 +215,9 @@ def _unaware(function: Any) -> Any:
 def keep_the_uuid_after_a_tool() -> None:
     next_step = recovery.next_step
 
-    def same(fate: PromptFate) -> recovery.Step:
+    def same(fate: PromptFate, profile: Profile) -> recovery.Step:
         worked = fate.tools_done or fate.tools_open
-        return recovery.Resend() if worked and fate.answer is None else next_step(fate)
+        return recovery.Resend() if worked and fate.answer is None else next_step(fate, profile)
 
     recovery.next_step = same
 
@@ -227,9 +228,9 @@ def keep_the_uuid_after_an_api_error() -> None:
     async def unsent(self: Endings, turn: Turn, *arguments: Any, **named: Any) -> None:
         await put_back(self, replace(turn, resend=True), *arguments, **{**named, "sent": False})
 
-    def same(fate: PromptFate) -> recovery.Step:
+    def same(fate: PromptFate, profile: Profile) -> recovery.Step:
         bare = not (fate.tools_done or fate.tools_open)
-        return recovery.Resend() if bare and fate.answer is None else next_step(fate)
+        return recovery.Resend() if bare and fate.answer is None else next_step(fate, profile)
 
     Endings._put_back = unsent  # type: ignore[method-assign]
     recovery.next_step = same
@@ -247,8 +248,8 @@ def harvest_the_error() -> None:
 def leave_the_harvest() -> None:
     next_step = recovery.next_step
 
-    def anew(fate: PromptFate) -> recovery.Step:
-        step = next_step(fate)
+    def anew(fate: PromptFate, profile: Profile) -> recovery.Step:
+        step = next_step(fate, profile)
         answered = isinstance(step, recovery.Harvest)
         return recovery.NewAttempt(fate.tools_done) if answered else step
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from daemon.model import Profile, Trust
 from daemon.ports import PromptFate
 from daemon.recovery import Harvest, Lost, NewAttempt, Resend, Step, next_step
 
@@ -42,4 +43,10 @@ from daemon.recovery import Harvest, Lost, NewAttempt, Resend, Step, next_step
     ],
 )
 def test_the_rule_of_attempts(fate: PromptFate, step: Step) -> None:
-    assert next_step(fate) == step
+    assert next_step(fate, Profile(Trust.MEMBER, ("Bash",))) == step
+
+
+def test_a_shell_with_a_way_out_may_have_done_something_outside() -> None:
+    fate = PromptFate(present=True, tools_open=("Read", "Bash"))
+    profile = Profile(Trust.MEMBER, ("Read", "Bash"), ("Bash",), egress=("pypi.org:443",))
+    assert next_step(fate, profile) == Lost(("Bash",))
