@@ -40,6 +40,7 @@ from daemon.intake import LedgerIntake
 from daemon.isolation import users
 from daemon.isolation.proof import Choice, choose_level
 from daemon.ledger import open_ledger
+from daemon.mcp_servers import McpServer, McpServers
 from daemon.metrics import Metrics
 from daemon.model import ApprovalId, ConversationId, Health, Profile, Trust, Turn
 from daemon.notify import Notifier
@@ -62,6 +63,7 @@ from daemon.versions import versions
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 3.0  # what the outbox gets after the turns have ended
+MCP_SECONDS = 10.0  # that the pool waits for MCP servers to come up
 EXIT_STOPPED = 0
 
 
@@ -97,6 +99,7 @@ class Daemon:
         self._data_dir = config.daemon.data_dir.resolve()
         self.gateway = self._build_gateway()
         self.egress = self._build_egress()
+        self.mcp = self._build_mcp()
         self.connectors = self._build_connectors()
         self.notifier = Notifier(
             ledger=ledger,
@@ -176,6 +179,8 @@ class Daemon:
         services["gateway"] = self.gateway.run
         if self.egress is not None:
             services["egress"] = self.egress.run
+        for name, server in self.mcp.by_name.items():
+            services[f"mcp:{name}"] = server.run
         services["pool"] = self._run_pool
         services["dispatcher"] = self._run_dispatcher
         services["upkeep"] = self._run_upkeep
@@ -257,6 +262,7 @@ class Daemon:
             await self.gateway.start()
             if self.egress is not None:
                 await self.egress.start()
+            await self.mcp.tried(MCP_SECONDS)  # an agent is told of its tools as it starts
             agents = await self._open_agents()
             flow = self._build_flow(agents)
             ended = await agents.end_leftovers()
@@ -304,7 +310,8 @@ class Daemon:
             choice.level,
             self.gateway.port,
             all_tools(self.connectors),
-            self.egress.port if self.egress is not None else None,
+            self.mcp,
+            egress_port=self.egress.port if self.egress is not None else None,
         )
         return opened
 
@@ -343,6 +350,18 @@ class Daemon:
             record=self.ledger.audit,
             clock=self.clock,
             metrics=self.metrics,
+        )
+
+    def _build_mcp(self) -> McpServers:
+        return McpServers(
+            McpServer(
+                name,
+                table.command,
+                folder=self._data_dir / "mcp" / name,
+                secrets=table.secrets,
+                wanted=sorted(self.config.granted(name)),
+            )
+            for name, table in self.config.mcp.items()
         )
 
     def _channel_of(self, turn: Turn) -> str:
@@ -419,6 +438,7 @@ class Daemon:
             gateway=self.gateway,
             connectors=self.connectors,
             approvals=self.approvals,
+            servers=self.mcp,
             offer=self.budgeting.offer,
             profiles=self._profile,
             wake_delivery=self._wake_delivery,
@@ -428,7 +448,7 @@ class Daemon:
         )
 
     def _profile(self, trust: Trust) -> Profile:
-        return self.config.profiles.profile(trust)
+        return self.config.profile(trust)
 
     def _wake(self, conversation: ConversationId) -> None:
         if self._flow is not None:
@@ -489,6 +509,8 @@ class Daemon:
         self.registry.add("model", self.gateway.health)
         if self.egress is not None:
             self.registry.add("egress", self.egress.health)
+        for name, server in self.mcp.by_name.items():
+            self.registry.add(f"mcp:{name}", server.health)
 
     def _connector_health(self, name: str) -> Health:
         connector = self.connectors[name]

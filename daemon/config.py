@@ -10,11 +10,12 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -32,6 +33,7 @@ from daemon.model import Profile, Trust
 from daemon.plugin import ConnectorTable, Dollars, load
 from daemon.policy import Power, to_be_asked
 from daemon.secret import Secret
+from daemon.toolnames import OURS, SERVER, full_name, served
 
 DEFAULT_PROMPT = (
     "You are a helpful colleague who answers people in their chat threads and mails. "
@@ -216,8 +218,16 @@ class TrustTable(_Table):
         return value
 
 
-ToolName = Literal["Read", "Glob", "Grep", "Write", "Edit", "Bash"]
-_TOOLS: tuple[ToolName, ...] = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+_TOOLS = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+
+
+def _tool(name: str) -> str:
+    if name not in _TOOLS and served(name) is None:
+        raise ValueError(f'{name!r}: write one of {", ".join(_TOOLS)}, or "mcp__SERVER__TOOL"')
+    return name
+
+
+ToolName = Annotated[str, AfterValidator(_tool)]
 
 
 class ProfileTable(_Table):
@@ -248,9 +258,41 @@ class ProfilesTable(_Table):
     member: ProfileTable = ProfileTable(tools=_TOOLS)
     operator: ProfileTable = ProfileTable(tools=_TOOLS)
 
-    def profile(self, trust: Trust) -> Profile:
+    def profile(self, trust: Trust, only_read: Iterable[str] = ()) -> Profile:
+        """`only_read` are tools of MCP servers that change nothing, by their full names."""
         table: ProfileTable = getattr(self, trust.value)
-        return Profile(trust, table.tools, table.ask, table.egress)
+        reading = frozenset(only_read) & frozenset(table.tools)
+        return Profile(trust, table.tools, table.ask, table.egress, reading)
+
+
+class McpTable(_Table):
+    """An MCP server: what starts it, its secrets by the names of its variables, and those of its
+    tools that change nothing, each with the reason why that is so.
+    """
+
+    command: tuple[str, ...] = Field(min_length=1)
+    env: Mapping[str, Secret] = Field(default_factory=dict)
+    only_read: Mapping[str, str] = Field(default_factory=dict)
+
+    def secrets(self) -> Mapping[str, str]:
+        """By their variables. Raises ConfigError where they were not read."""
+        return {name: secret.reveal() for name, secret in self.env.items()}
+
+    @field_validator("env")
+    @classmethod
+    def _variables(cls, value: Mapping[str, Secret]) -> Mapping[str, Secret]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is not the name of a variable")
+        return value
+
+    @field_validator("only_read")
+    @classmethod
+    def _with_reasons(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for tool, reason in value.items():
+            if not reason.strip():
+                raise ValueError(f"{tool}: say why it changes nothing outside")
+        return value
 
 
 class Config(_Table):
@@ -265,6 +307,7 @@ class Config(_Table):
     retention: RetentionTable = RetentionTable()
     trust: TrustTable = TrustTable()
     profiles: ProfilesTable = ProfilesTable()
+    mcp: Mapping[str, McpTable] = Field(default_factory=dict)
     connectors: Mapping[str, ConnectorTable] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -290,7 +333,7 @@ class Config(_Table):
         if self.answers_strangers():
             raise ValueError("isolation.level: none is refused while strangers are answered")
         for trust in Trust:
-            if self.profiles.profile(trust).egress:
+            if self.profile(trust).egress:
                 raise ValueError(
                     f"profiles.{trust.value}.egress: at isolation.level none nothing keeps a shell "
                     "to a list; take a level with walls, or the list out"
@@ -301,7 +344,7 @@ class Config(_Table):
     def _rule_of_two(self) -> Config:
         walled = self.isolation.level != "none"
         for trust in Trust:
-            profile = self.profiles.profile(trust)
+            profile = self.profile(trust)
             if tools := to_be_asked(profile, walled=walled):
                 ask = json.dumps([*profile.ask, *tools])
                 out = "these tools or egress" if profile.egress else "these tools"
@@ -310,6 +353,40 @@ class Config(_Table):
                     f"without a person; write ask = {ask} in that table, or take {out} out"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _each_server_has_a_use(self) -> Config:
+        for trust in Trust:
+            for tool in self.profile(trust).tools:
+                parts = served(tool)
+                if parts is not None and parts[0] not in self.mcp:
+                    raise ValueError(
+                        f"profiles.{trust.value}.tools: {tool}: there is no table mcp.{parts[0]}"
+                    )
+        for name, table in self.mcp.items():
+            if not SERVER.fullmatch(name) or name == OURS:
+                raise ValueError(f"mcp.{name}: use small letters, digits and -, and not {OURS!r}")
+            tools = self.granted(name)
+            if not tools:
+                raise ValueError(
+                    f"mcp.{name}: no profile has a tool of it; name one among its tools, as "
+                    f'"{full_name(name, "TOOL")}"'
+                )
+            if strange := sorted(table.only_read.keys() - tools):
+                raise ValueError(f"mcp.{name}.only_read: no profile has its tool {strange[0]!r}")
+        return self
+
+    def profile(self, trust: Trust) -> Profile:
+        """What an agent may do for a trust label."""
+        reading = [
+            full_name(name, tool) for name, table in self.mcp.items() for tool in table.only_read
+        ]
+        return self.profiles.profile(trust, reading)
+
+    def granted(self, server: str) -> frozenset[str]:
+        """The tools of an MCP server that some profile has, by its own names."""
+        named = {served(tool) for trust in Trust for tool in self.profile(trust).tools}
+        return frozenset(parts[1] for parts in named if parts is not None and parts[0] == server)
 
     def limits(self) -> Limits:
         """What the configuration bounds."""

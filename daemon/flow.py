@@ -17,7 +17,7 @@ from daemon.endings import Endings
 from daemon.metrics import Metrics
 from daemon.model import ConversationId, Profile, Trust, Turn
 from daemon.pool import Pool, PoolSettings
-from daemon.ports import Agents, Connector, Gateway, Ledger, Tell
+from daemon.ports import Agents, Connector, Gateway, Ledger, Tell, ToolServers
 from daemon.tools import StagingGate
 from daemon.worker import Surround
 
@@ -48,6 +48,7 @@ def build_flow(
     gateway: Gateway,
     connectors: Mapping[str, Connector],
     approvals: Approvals,
+    servers: ToolServers,
     offer: Callable[[Turn, Budget, str, str], Awaitable[bool]],
     profiles: Callable[[Trust], Profile],
     wake_delivery: Callable[[str], None],
@@ -91,7 +92,7 @@ def build_flow(
         agents=agents,
         gateway=gateway,
         profiles=profiles,
-        make_gate=lambda: StagingGate(ledger, connectors, approvals),
+        make_gate=lambda: StagingGate(ledger, connectors, approvals, servers),
         settings=settings.pool,
         clock=clock,
         metrics=metrics,

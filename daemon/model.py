@@ -289,13 +289,15 @@ class ProcessRef:
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What an agent may do for a trust label. Calls of what is in `ask` wait for a person; hosts
-    that its shell may reach are in `egress` (see destinations.py).
+    that its shell may reach are in `egress` (see destinations.py). Tools of MCP servers stand among
+    `tools` by their full names (see toolnames.py); those in `only_read` change nothing outside.
     """
 
     trust: Trust
     tools: tuple[str, ...]
     ask: tuple[str, ...] = ()
     egress: tuple[str, ...] = ()
+    only_read: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from daemon.agents.claude import ClaudeAgents
 from daemon.agents.options import AgentSettings
 from daemon.config import Config
 from daemon.isolation.levels import Level
-from daemon.ports import Agents, ToolSpec
+from daemon.ports import Agents, ToolServers, ToolSpec
 
 
 def open_agents(
@@ -20,7 +20,9 @@ def open_agents(
     level: Level,
     gateway_port: int,
     tools: Sequence[ToolSpec],
-    egress_port: int | None = None,
+    servers: ToolServers,
+    *,
+    egress_port: int | None,
 ) -> Agents:
     """The agents of a daemon, at an isolation level that has been proven."""
     settings = AgentSettings(
@@ -33,4 +35,4 @@ def open_agents(
         egress_port=egress_port,
         experiments=config.agent.upstream == "anthropic",
     )
-    return ClaudeAgents(settings, tools)
+    return ClaudeAgents(settings, tools, servers)

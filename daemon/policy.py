@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 from daemon.model import Profile, Trust
+from daemon.toolnames import served
 
 
 class Power(StrEnum):
@@ -28,15 +29,14 @@ _RUNS = frozenset({"Bash"})
 
 def powers(profile: Profile, *, walled: bool) -> AbstractSet[Power]:
     """What meets in a turn of this profile without a person: what is asked for does not count."""
-    free = frozenset(profile.tools) - frozenset(profile.ask)
     found = set()
     if profile.trust is not Trust.OPERATOR:  # members quote and forward what strangers wrote
         found.add(Power.UNTRUSTED)
-    if free & _READS:
-        found.add(Power.PRIVATE)
-    leads_out = bool(profile.egress) or not walled  # without walls a shell goes anywhere
-    if profile.trust is Trust.PUBLIC or (free & _RUNS and leads_out):
-        found.add(Power.OUTSIDE)  # a stranger's answers go to strangers
+    if profile.trust is Trust.PUBLIC:  # answers go to strangers
+        found.add(Power.OUTSIDE)
+    for tool in profile.tools:
+        if tool not in profile.ask:
+            found |= _brought_by(tool, profile, walled=walled)
     return found
 
 
@@ -44,5 +44,18 @@ def to_be_asked(profile: Profile, *, walled: bool) -> tuple[str, ...]:
     """The tools that have to be added to `ask` for the rule to hold; none: it does."""
     if len(powers(profile, walled=walled)) < len(Power):
         return ()
-    risky = _READS if profile.trust is Trust.PUBLIC else _RUNS
-    return tuple(tool for tool in profile.tools if tool in risky and tool not in profile.ask)
+    too_much = Power.PRIVATE if profile.trust is Trust.PUBLIC else Power.OUTSIDE
+    return tuple(
+        tool
+        for tool in profile.tools
+        if tool not in profile.ask and too_much in _brought_by(tool, profile, walled=walled)
+    )
+
+
+def _brought_by(tool: str, profile: Profile, *, walled: bool) -> AbstractSet[Power]:
+    if served(tool):  # it has secrets of its own, and reaches what they open
+        reads = tool in profile.only_read
+        return {Power.PRIVATE} if reads else {Power.PRIVATE, Power.OUTSIDE}
+    if tool in _RUNS and (profile.egress or not walled):  # without walls a shell goes anywhere
+        return {Power.PRIVATE, Power.OUTSIDE}
+    return {Power.PRIVATE} if tool in _READS else set()

@@ -357,6 +357,26 @@ class PromptFate:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What the model reads after a call; `failed`: as an error."""
+
+    text: str
+    failed: bool = False
+
+
+class ToolServers(Protocol):
+    """The MCP servers of the configuration, by their names there."""
+
+    def specs(self, server: str) -> Mapping[str, ToolSpec]:
+        """Its tools as it last listed them, by its own names; none before it has."""
+        ...
+
+    async def call(self, server: str, tool: str, arguments: JsonObject) -> ToolAnswer:
+        """Have a tool used. Never raises: what goes wrong is an answer, too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Permission:
     """Whether a call may go on now; `reason` is what the model reads where it may not. `waits`:
     nobody has decided yet.
@@ -372,6 +392,12 @@ class ToolGate(Protocol):
 
     async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
         """Stage the effect durably and return what the model reads; refusals are texts too."""
+        ...
+
+    async def use(
+        self, server: str, tool: str, arguments: JsonObject, tool_use_id: str
+    ) -> ToolAnswer:
+        """Have an MCP server do it, once that is recorded."""
         ...
 
     async def ask(self, tool: str, arguments: JsonObject) -> Permission:

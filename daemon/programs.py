@@ -6,18 +6,27 @@ import asyncio
 import contextlib
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
+from pathlib import Path
 
 
-async def start(command: tuple[str, ...], *, env: Mapping[str, str], limit: int) -> Process:
+async def start(
+    command: tuple[str, ...],
+    *,
+    env: Mapping[str, str],
+    limit: int,
+    folder: Path | None = None,
+    stderr: int = DEVNULL,
+) -> Process:
     """With nothing of our environment but `env`; `limit` is the longest line of an answer in bytes.
-    Raises OSError.
+    It works in `folder`, None: in the daemon's. Raises OSError.
     """
     return await asyncio.create_subprocess_exec(
         *command,
         env=env,
         stdin=PIPE,
         stdout=PIPE,
-        stderr=DEVNULL,
+        stderr=stderr,
+        cwd=folder,
         limit=limit,
         start_new_session=True,  # a Ctrl-C is the daemon's to act upon
     )

@@ -13,6 +13,7 @@ import structlog
 
 from daemon.model import Profile, TurnState
 from daemon.ports import Ledger, PromptFate
+from daemon.toolnames import OURS, full_name
 
 if TYPE_CHECKING:
     from daemon.endings import Endings
@@ -23,7 +24,7 @@ MAX_DEATHS = 10
 # Tools that act within the walls only: cut off, they have harmed nobody outside.
 _SHELL = frozenset({"Bash"})  # but where it has a way out
 _INSIDE = frozenset({"Read", "Glob", "Grep", "Write", "Edit"}) | _SHELL
-_OURS = "mcp__postroom__"
+_OURS = full_name(OURS, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def next_step(fate: PromptFate, profile: Profile) -> Step:
         return Resend(fate.tools_done)
     if fate.answer is not None:
         return Harvest(fate.answer)
-    inside = _INSIDE - _SHELL if profile.egress else _INSIDE
+    inside = profile.only_read | (_INSIDE - _SHELL if profile.egress else _INSIDE)
     outside = tuple(t for t in fate.tools_open if t not in inside and not t.startswith(_OURS))
     return Lost(outside) if outside else NewAttempt(fate.tools_done)
 

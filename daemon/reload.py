@@ -6,7 +6,7 @@ the value it has, and is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +72,10 @@ def _keys(value: BaseModel, where: str = "") -> Iterator[tuple[str, object]]:
     """Every key with its table, as "daemon.log_level"; a secret counts by where it comes from."""
     for name in type(value).model_fields:
         key, child = f"{where}{name}", getattr(value, name)
-        if name == "connectors":
+        if isinstance(child, BaseModel):
+            yield from _keys(child, f"{key}.")
+        elif isinstance(child, Mapping) and any(isinstance(v, BaseModel) for v in child.values()):
             for item, table in child.items():
                 yield from _keys(table, f"{key}.{item}.")
-        elif isinstance(child, BaseModel):
-            yield from _keys(child, f"{key}.")
         else:
             yield key, child

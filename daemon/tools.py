@@ -1,5 +1,6 @@
 """What an agent's calls come to: one of a tool of ours is checked, and its effect staged durably,
-before it returns; one that has to be asked for is put before a person.
+before it returns; one of an MCP server's is recorded and passed on; one that has to be asked for is
+put before a person.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ import structlog
 
 from daemon.approvals import Approvals
 from daemon.errors import LedgerError
-from daemon.model import JsonObject, Turn
-from daemon.ports import Connector, Ledger, OffersTools, Permission, ToolSpec
+from daemon.model import AGENT, Audited, JsonObject, Turn, canonical
+from daemon.ports import (
+    Connector,
+    Ledger,
+    OffersTools,
+    Permission,
+    ToolAnswer,
+    ToolServers,
+    ToolSpec,
+)
+from daemon.toolnames import full_name
 
 log = structlog.get_logger()
 
@@ -23,9 +33,14 @@ class StagingGate:
     """The port `ToolGate`: open while a turn runs, closed before and after."""
 
     def __init__(
-        self, ledger: Ledger, connectors: Mapping[str, Connector], approvals: Approvals
+        self,
+        ledger: Ledger,
+        connectors: Mapping[str, Connector],
+        approvals: Approvals,
+        servers: ToolServers,
     ) -> None:
         self._ledger = ledger
+        self._servers = servers
         self._connectors = connectors
         self._approvals = approvals
         self._turn: Turn | None = None
@@ -61,6 +76,29 @@ class StagingGate:
             return _NOT_NOW
         log.info("effect.staged", tool=tool, turn=turn.id, effect=effect.id)
         return spec.answer
+
+    async def use(
+        self, server: str, tool: str, arguments: JsonObject, tool_use_id: str
+    ) -> ToolAnswer:
+        """What is not recorded is not done."""
+        turn, name = self._turn, full_name(server, tool)
+        if turn is None:
+            return ToolAnswer(_NOT_NOW, failed=True)
+        facts = {"turn": turn.id, "attempt": self._attempt, "tool": name, "call": tool_use_id}
+        asked = Audited("tool.called", AGENT, turn.conversation, facts, (canonical(arguments),))
+        try:
+            await self._ledger.audit(asked)
+        except LedgerError:
+            log.exception("tool.not_recorded", tool=name, turn=turn.id)
+            return ToolAnswer(_NOT_NOW, failed=True)
+        answer = await self._servers.call(server, tool, arguments)
+        log.info("tool.answered", tool=name, turn=turn.id, failed=answer.failed)
+        facts["failed"] = answer.failed
+        try:
+            await self._ledger.audit(Audited("tool.answered", AGENT, turn.conversation, facts))
+        except LedgerError:  # that it was called is recorded
+            log.exception("tool.not_recorded", tool=name, turn=turn.id)
+        return answer
 
     async def ask(self, tool: str, arguments: JsonObject) -> Permission:
         """A turn waits once for a person: what it asks for after that is decided later, too."""

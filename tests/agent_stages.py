@@ -18,8 +18,18 @@ from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
 from daemon.errors import WallError
 from daemon.isolation.levels import LEVELS, Level, available_level
+from daemon.mcp_servers import McpServers
 from daemon.model import JsonObject, ProcessRef, Profile, Prompt, Trust, Workspace
-from daemon.ports import Agent, AgentEvent, Agents, Permission, ToolSpec, TurnEnded
+from daemon.ports import (
+    Agent,
+    AgentEvent,
+    Agents,
+    Permission,
+    ToolAnswer,
+    ToolServers,
+    ToolSpec,
+    TurnEnded,
+)
 
 PATIENCE_SECONDS = 40.0
 
@@ -54,6 +64,14 @@ class RecordingGate:
     calls: list[tuple[str, JsonObject, str]] = field(default_factory=list)
     permission: Permission | Exception = field(default_factory=lambda: Permission(granted=True))
     asked: list[tuple[str, JsonObject]] = field(default_factory=list)
+    used: list[tuple[str, str, JsonObject]] = field(default_factory=list)
+    servers: ToolServers = field(default_factory=lambda: McpServers(()))
+
+    async def use(
+        self, server: str, tool: str, arguments: JsonObject, tool_use_id: str
+    ) -> ToolAnswer:
+        self.used.append((server, tool, arguments))
+        return await self.servers.call(server, tool, arguments)
 
     async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
         self.calls.append((tool, arguments, tool_use_id))
@@ -202,7 +220,13 @@ def bash(command: str) -> str:
 class RealStage:
     """The real CLI within its walls, asking a stand-in model that does what prompts direct."""
 
-    def __init__(self, model: StandInModel, data_dir: Path, **changes: Any) -> None:
+    def __init__(
+        self,
+        model: StandInModel,
+        data_dir: Path,
+        servers: ToolServers | None = None,
+        **changes: Any,
+    ) -> None:
         self.model = model
         settings = AgentSettings(
             model="claude-sonnet-5",
@@ -214,9 +238,10 @@ class RealStage:
             model_retries=1,
         )
         self.settings = replace(settings, **changes)
-        self.claude = ClaudeAgents(self.settings, (LABEL,))
+        servers = servers or McpServers(())
+        self.claude = ClaudeAgents(self.settings, (LABEL,), servers)
         self.agents: Agents = self.claude
-        self.gate = RecordingGate()
+        self.gate = RecordingGate(servers=servers)
 
     def says(self, text: str) -> Prompt:
         return Prompt(new_uuid(), say(text))

@@ -18,6 +18,7 @@ from daemon.delivery import Delivery
 from daemon.flow import FlowSettings, build_flow
 from daemon.intake import LedgerIntake
 from daemon.ledger import open_ledger
+from daemon.mcp_servers import McpServers
 from daemon.metrics import Metrics
 from daemon.model import (
     Answer,
@@ -252,6 +253,7 @@ class Flow:
             gateway=self.gateway,
             connectors=self.connectors,
             approvals=self.approvals,
+            servers=McpServers(()),
             offer=self.budgeting.offer,
             profiles=self._profiles.__getitem__,
             wake_delivery=self._wake_delivery,

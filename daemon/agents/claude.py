@@ -18,6 +18,7 @@ from daemon.agents.options import (
     agent_environment,
     client_options,
     egress_environment,
+    granted_tools,
 )
 from daemon.agents.transcript import TranscriptFile
 from daemon.agents.workspaces import make_workspace, remove_tree, tree_bytes, workspaces_in
@@ -25,7 +26,7 @@ from daemon.errors import StartFailed, WallError
 from daemon.isolation import processes, users
 from daemon.isolation.plan import Plan, write_launcher
 from daemon.model import ProcessRef, Profile, Workspace
-from daemon.ports import PromptFate, ToolGate, ToolSpec
+from daemon.ports import PromptFate, ToolGate, ToolServers, ToolSpec
 
 __all__ = ["AgentSettings", "ClaudeAgents", "bundled_cli"]
 
@@ -47,10 +48,16 @@ class ClaudeAgents:
     """
 
     def __init__(
-        self, settings: AgentSettings, tools: Sequence[ToolSpec] = (), *, cli: Path | None = None
+        self,
+        settings: AgentSettings,
+        tools: Sequence[ToolSpec],
+        servers: ToolServers,
+        *,
+        cli: Path | None = None,
     ) -> None:
         self._settings = settings
         self._tools = tuple(tools)
+        self._servers = servers
         self._cli = cli or bundled_cli()
         data_dir = settings.data_dir.resolve()
         self._conversations = data_dir / "conversations"
@@ -90,6 +97,7 @@ class ClaudeAgents:
                 launcher=self._write_launcher(workspace, profile, token, user),
                 resume=resume,
                 specs=self._tools,
+                granted=granted_tools(self._servers, profile),
                 gate=gate,
                 on_stderr=stderr.take,
             )

@@ -10,10 +10,11 @@ from pathlib import Path
 from claude_agent_sdk import ClaudeAgentOptions, McpSdkServerConfig
 
 from daemon.agents.asking import asking
-from daemon.agents.tool_server import SERVER, full_name, tool_server
+from daemon.agents.tool_server import own_tools, served_tools
 from daemon.isolation.levels import Level
 from daemon.model import Profile, Trust, Workspace
-from daemon.ports import ToolGate, ToolSpec
+from daemon.ports import ToolGate, ToolServers, ToolSpec
+from daemon.toolnames import OURS, full_name, served
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,20 @@ def offered_tools(specs: Sequence[ToolSpec], profile: Profile) -> tuple[ToolSpec
     return tuple(spec for spec in specs if spec.name in profile.tools)
 
 
+def granted_tools(servers: ToolServers, profile: Profile) -> Mapping[str, Sequence[ToolSpec]]:
+    """Of each MCP server the tools that a profile names. One that its server has not listed yet is
+    there by its name: a call tells why it cannot be used.
+    """
+    found: dict[str, list[ToolSpec]] = {}
+    for name in profile.tools:
+        if (parts := served(name)) is not None:
+            server, tool = parts
+            known = servers.specs(server).get(tool)
+            bare = ToolSpec(tool, f"The tool {tool} of {server}.", {"type": "object"}, answer="")
+            found.setdefault(server, []).append(known or bare)
+    return found
+
+
 def client_options(
     settings: AgentSettings,
     workspace: Workspace,
@@ -58,18 +73,21 @@ def client_options(
     launcher: Path,
     resume: bool,
     specs: Sequence[ToolSpec],
+    granted: Mapping[str, Sequence[ToolSpec]],
     gate: ToolGate,
     on_stderr: Callable[[str], None],
 ) -> ClaudeAgentOptions:
     """The options of one agent; why each is set: docs/agent.md."""
     ours = offered_tools(specs, profile)
-    builtin = [name for name in profile.tools if name not in {spec.name for spec in specs}]
-    free = [name for name in builtin if name not in profile.ask]
-    servers: dict[str, McpSdkServerConfig] = {}
+    named = [name for name in profile.tools if name not in {spec.name for spec in specs}]
+    free = [name for name in named if name not in profile.ask]
+    instances = {name: served_tools(name, tools, gate) for name, tools in granted.items()}
     if ours:
-        servers[SERVER] = McpSdkServerConfig(
-            type="sdk", name=SERVER, instance=tool_server(ours, gate)
-        )
+        instances[OURS] = own_tools(ours, gate)
+    servers = {
+        name: McpSdkServerConfig(type="sdk", name=name, instance=instance)
+        for name, instance in instances.items()
+    }
     return ClaudeAgentOptions(
         resume=workspace.session if resume else None,
         session_id=None if resume else workspace.session,
@@ -77,10 +95,10 @@ def client_options(
         cli_path=launcher,
         model=settings.model,
         system_prompt={"type": "custom", "prompt": settings.system_prompt, "snapshot": True},
-        tools=builtin,
+        tools=[name for name in named if served(name) is None],
         # What is listed runs without asking, as the walls hold it; all else is denied, but for what
         # a hook allows, call by call.
-        allowed_tools=[*free, *map(full_name, ours)],
+        allowed_tools=[*free, *(full_name(OURS, spec.name) for spec in ours)],
         permission_mode="dontAsk",
         hooks=asking(profile, gate),
         setting_sources=[],  # nothing that lies in a workspace configures its agent

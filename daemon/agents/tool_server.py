@@ -1,8 +1,11 @@
-"""Our own tools as an MCP server within the daemon: a call goes to the gate, and nowhere else."""
+"""Tools as MCP servers within the daemon, as the CLI knows them: our own, and those of the
+configuration's servers. A call goes to the gate, and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -10,22 +13,45 @@ import structlog
 from mcp.server import Server
 from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool
 
-from daemon.ports import ToolGate, ToolSpec
+from daemon.model import JsonObject
+from daemon.ports import ToolAnswer, ToolGate, ToolSpec
+from daemon.toolnames import OURS
 
 log = structlog.get_logger()
 
-SERVER = "postroom"
+Call = Callable[[ToolSpec, JsonObject, str], Awaitable[ToolAnswer]]
+"""What becomes of a call: of which tool, with what, and its id."""
+
 _TOOL_USE_ID = "claudecode/toolUseId"  # in a call's _meta (measured, CLI 2.1.330)
 _FAILED = "This tool failed. Nothing was done."
 
 
-def full_name(spec: ToolSpec) -> str:
-    """What the CLI calls one of our tools."""
-    return f"mcp__{SERVER}__{spec.name}"
+def own_tools(specs: Sequence[ToolSpec], gate: ToolGate) -> Server[Any]:
+    """Our own, for one agent."""
+    return _server(OURS, specs, partial(_own, gate))
 
 
-def tool_server(specs: Sequence[ToolSpec], gate: ToolGate) -> Server[Any]:
-    """A server for one agent. Whatever goes wrong in a call, the model reads a plain sentence."""
+def served_tools(server: str, specs: Sequence[ToolSpec], gate: ToolGate) -> Server[Any]:
+    """Those of one server that an agent may use: it knows of no other, and calls no other."""
+
+    async def use(spec: ToolSpec, arguments: JsonObject, tool_use_id: str) -> ToolAnswer:
+        return await gate.use(server, spec.name, arguments, tool_use_id)
+
+    return _server(server, specs, use)
+
+
+async def _own(
+    gate: ToolGate, spec: ToolSpec, arguments: JsonObject, tool_use_id: str
+) -> ToolAnswer:
+    try:
+        jsonschema.validate(instance=arguments, schema=spec.schema)
+    except jsonschema.ValidationError as error:
+        return ToolAnswer(f"Input validation error: {error.message}", failed=True)
+    return ToolAnswer(await gate.call(spec.name, arguments, tool_use_id))
+
+
+def _server(name: str, specs: Sequence[ToolSpec], call: Call) -> Server[Any]:
+    """Whatever goes wrong in a call, the model reads a plain sentence."""
     by_name = {spec.name: spec for spec in specs}
     listed = ListToolsResult(
         tools=[
@@ -46,18 +72,14 @@ def tool_server(specs: Sequence[ToolSpec], gate: ToolGate) -> Server[Any]:
         if spec is None or not isinstance(tool_use_id, str) or not tool_use_id:
             log.error("tool.without_id", tool=params.name)
             return _result(_FAILED, is_error=True)
-        arguments = params.arguments or {}
         try:
-            jsonschema.validate(instance=arguments, schema=spec.schema)
-        except jsonschema.ValidationError as error:
-            return _result(f"Input validation error: {error.message}", is_error=True)
-        try:
-            return _result(await gate.call(spec.name, arguments, tool_use_id))
+            answer = await call(spec, params.arguments or {}, tool_use_id)
         except Exception:  # the boundary to the model: no exception's text crosses it
             log.exception("tool.failed", tool=spec.name, tool_use_id=tool_use_id)
             return _result(_FAILED, is_error=True)
+        return _result(answer.text, is_error=answer.failed)
 
-    return Server(SERVER, version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+    return Server(name, version="1", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
 def _result(text: str, *, is_error: bool = False) -> CallToolResult:

@@ -84,10 +84,20 @@ def _machine(config: Config) -> Iterator[Finding]:
         found = "nobody can press a button: only `postroom approvals` decides"
         mend = 'as operators = ["slack:T0001:U0001"]'
         yield Finding("trust.operators", WARN, found, mend)
+    for name, table in config.mcp.items():
+        yield _mcp(name, table.command[0])
     if not config.daemon.notify:
         yield Finding(
             "daemon.notify", WARN, "nobody is told of troubles", 'as notify = ["slack:C0001"]'
         )
+
+
+def _mcp(name: str, program: str) -> Finding:
+    from daemon.mcp_servers.server import PATH
+
+    found = shutil.which(program, path=PATH)
+    mend = f"install it, or write its whole path in mcp.{name}.command"
+    return Finding(f"mcp:{name}", OK if found else FAIL, found or f"no program {program}", mend)
 
 
 def _money(config: Config, today: date) -> Iterator[Finding]:

@@ -52,6 +52,17 @@ def read_pid_file(path: Path) -> ProcessRef | None:
     return ref if boot == _boot() else None
 
 
+def write_pid_file(path: Path, ref: ProcessRef) -> None:
+    """Record a process as launchers do. Raises OSError."""
+    path.write_text(f"{ref.pid} {ref.start_time} {_boot()} {ref.user}\n", encoding="ascii")
+
+
+def running(pid: int) -> ProcessRef | None:
+    """The process that has this number now; None: none does."""
+    stat = _stat(pid)
+    return stat.ref if stat is not None else None
+
+
 def alive(ref: ProcessRef) -> bool:
     """Whether this very process still runs; a zombie does not."""
     stat = _stat(ref.pid)

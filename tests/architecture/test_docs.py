@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import Config, ProfileTable
+from daemon.config import Config, McpTable, ProfileTable
 from daemon.plugin import load
 
 ROOT = Path(__file__).parents[2]
@@ -43,11 +43,12 @@ def test_every_key_of_the_configuration_is_told() -> None:
     tables = {name: field.annotation for name, field in Config.model_fields.items()}
     read = set()
     for table, model in tables.items():
-        if table in {"connectors", "profiles"}:
+        if table in {"connectors", "profiles", "mcp"}:
             continue
         read |= {f"{table}.{key}" for key in model.model_fields}  # type: ignore[union-attr]
     labels = ("public", "member", "operator")
     read |= {f"profiles.{label}.{key}" for label in labels for key in ProfileTable.model_fields}
+    read |= {f"mcp.{key}" for key in McpTable.model_fields}
     for kind in ("slack", "imap"):
         read |= {f"{kind}.{key}" for key in load(kind).table.model_fields if key != "kind"}
     assert told == read

@@ -24,7 +24,7 @@ from daemon.config import DEFAULT_PROMPT, ProfilesTable
 from daemon.isolation.levels import LEVELS
 from daemon.isolation.plan import Plan
 from daemon.model import JsonObject, Profile, Trust, Workspace
-from daemon.ports import Permission
+from daemon.ports import Permission, ToolAnswer
 from tests.bench.standin import KEY
 
 MODEL = "claude-sonnet-5"
@@ -36,6 +36,11 @@ class NoGate:
 
     async def call(self, tool: str, arguments: JsonObject, tool_use_id: str) -> str:
         raise AssertionError(f"{tool} is no tool of a bare agent")
+
+    async def use(
+        self, server: str, tool: str, arguments: JsonObject, tool_use_id: str
+    ) -> ToolAnswer:
+        raise AssertionError(f"{tool} of {server} is no tool of a bare agent")
 
     async def ask(self, tool: str, arguments: JsonObject) -> Permission:
         raise AssertionError(f"{tool} need not be asked for")
@@ -77,6 +82,7 @@ class Bare:
             launcher=plan.command,
             resume=resume,
             specs=(),
+            granted={},
             gate=NoGate(),
             on_stderr=lambda _: None,
         )

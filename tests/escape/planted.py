@@ -49,6 +49,7 @@ async def undefended(stage: RealStage, workspace: Workspace, thief: StandInModel
         launcher=write_launcher(plan, workspace.root / "undefended"),
         resume=True,
         specs=(),
+        granted={},
         gate=stage.gate,
         on_stderr=lambda _: None,
     )

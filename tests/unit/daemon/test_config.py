@@ -27,6 +27,9 @@ imap = { host = "imap.example.com", port = 993, user = "u", password = { env = "
 """
 
 
+NOTES = "[mcp.notes]\ncommand = ['notes']\n"
+
+
 def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
     path = tmp_path / "postroom.toml"
     path.write_text(text)
@@ -73,6 +76,36 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
             ),
             "profiles.operator.egress: at isolation.level none nothing keeps a shell to a list",
         ),
+        (
+            "[profiles.operator]\ntools=['bash']",
+            "profiles.operator.tools.0: 'bash': write one of Read, ",
+        ),
+        (
+            "[profiles.operator]\ntools=['mcp__notes__add']",
+            "profiles.operator.tools: mcp__notes__add: there is no table mcp.notes",
+        ),
+        (NOTES, "mcp.notes: no profile has a tool of it; name one among its tools"),
+        (
+            NOTES + "only_read = { add = 'why not' }\n"
+            "[profiles.operator]\ntools=['mcp__notes__count']",
+            "mcp.notes.only_read: no profile has its tool 'add'",
+        ),
+        (
+            NOTES + "only_read = { count = ' ' }\n[profiles.operator]\ntools=['mcp__notes__count']",
+            "mcp.notes.only_read: count: say why it changes nothing",
+        ),
+        (
+            NOTES + "env = { KEY = 'sk-123' }\n[profiles.operator]\ntools=['mcp__notes__count']",
+            "mcp.notes.env.KEY: a secret is never in the file",
+        ),
+        (
+            NOTES + "[profiles.member]\ntools=['mcp__notes__add']",
+            'write ask = ["mcp__notes__add"] in that table, or take these tools out',
+        ),
+        (
+            "[mcp.postroom]\ncommand = ['notes']\n[profiles.operator]\ntools=['mcp__postroom__x']",
+            "profiles.operator.tools.0: 'mcp__postroom__x': write one of",
+        ),
         ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
@@ -101,6 +134,10 @@ def test_a_fault_names_table_and_key(text: str, told: str, tmp_path: Path) -> No
         "[profiles.public]\ntools = ['Write']",
         "[profiles.operator]\ntools = ['Bash']\negress = ['PyPI.org:443', '*.example.org:443']",
         "[profiles.member]\ntools = ['Bash']\nask = ['Bash']\negress = ['pypi.org:443']",
+        NOTES + "[profiles.operator]\ntools = ['Bash', 'mcp__notes__add']",
+        NOTES + "[profiles.member]\ntools = ['mcp__notes__add']\nask = ['mcp__notes__add']",
+        NOTES + "only_read = { count = 'it counts' }\n"
+        "[profiles.member]\ntools = ['Read', 'mcp__notes__count']",
         "[profiles.public]\ntools = ['Read', 'Bash']\nask = ['Bash', 'Read']",
         "[isolation]\nlevel = 'none'\n[profiles.member]\ntools = ['Read', 'Bash']\nask = ['Bash']",
         "[profiles.member]\ntools = ['Read', 'Bash']",
@@ -242,3 +279,14 @@ def test_what_is_secret_within_a_key_file_is_hidden_by_itself(tmp_path: Path) ->
     read_config = read(f"[agent]\n{bedrock}\n{SLACK}", tmp_path)
     assert "the secret" in config.load_secrets(read_config, dict(TOKENS))
     assert "the secret" in config.reread_secrets(read_config, {})
+
+
+def test_a_server_s_secrets_are_read_like_all_others(tmp_path: Path) -> None:
+    text = NOTES + "env = { KEY = { env = 'NOTES_KEY' } }\n"
+    text += "[profiles.operator]\ntools = ['mcp__notes__add']" + SLACK
+    found = read(text, tmp_path)
+    environ = {"NOTES_KEY": "of the notes", "ANTHROPIC_API_KEY": "k"}
+    environ |= {"SLACK_APP_TOKEN": "a", "SLACK_BOT_TOKEN": "b"}
+    assert "of the notes" in config.load_secrets(found, environ)
+    assert "NOTES_KEY" not in environ
+    assert found.mcp["notes"].env["KEY"].reveal() == "of the notes"

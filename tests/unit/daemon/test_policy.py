@@ -64,6 +64,26 @@ def test_a_way_out_is_one_where_a_shell_may_take_it_unasked(
     assert powers(profile, walled=True) == met
 
 
+LOOK_UP, FILE = "mcp__notes__look-up", "mcp__notes__file"
+
+
+@pytest.mark.parametrize(
+    ("trust", "tools", "only_read", "asked"),
+    [
+        (Trust.MEMBER, (LOOK_UP, FILE), (), (LOOK_UP, FILE)),
+        (Trust.MEMBER, ("Read", "Bash", LOOK_UP, FILE), (LOOK_UP,), (FILE,)),
+        (Trust.MEMBER, ("Read", "Bash", LOOK_UP), (LOOK_UP,), ()),
+        (Trust.OPERATOR, ("Read", "Bash", LOOK_UP, FILE), (), ()),
+        (Trust.PUBLIC, (LOOK_UP, FILE), (LOOK_UP,), (LOOK_UP, FILE)),
+    ],
+)
+def test_a_server_s_tool_acts_outside_unless_it_is_said_why_not(
+    trust: Trust, tools: tuple[str, ...], only_read: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    profile = Profile(trust, tools, only_read=frozenset(only_read))
+    assert to_be_asked(profile, walled=True) == asked
+
+
 def test_the_profiles_that_nobody_wrote_keep_to_it() -> None:
     for trust in Trust:
         assert to_be_asked(ProfilesTable().profile(trust), walled=True) == ()

@@ -46,6 +46,13 @@ def test_the_rule_of_attempts(fate: PromptFate, step: Step) -> None:
     assert next_step(fate, Profile(Trust.MEMBER, ("Bash",))) == step
 
 
+def test_what_only_reads_outside_harms_nobody_where_it_is_cut_off() -> None:
+    fate = PromptFate(present=True, tools_open=("mcp__crm__find", "mcp__crm__create"))
+    reading = frozenset({"mcp__crm__find"})
+    profile = Profile(Trust.MEMBER, tuple(fate.tools_open), only_read=reading)
+    assert next_step(fate, profile) == Lost(("mcp__crm__create",))
+
+
 def test_a_shell_with_a_way_out_may_have_done_something_outside() -> None:
     fate = PromptFate(present=True, tools_open=("Read", "Bash"))
     profile = Profile(Trust.MEMBER, ("Read", "Bash"), ("Bash",), egress=("pypi.org:443",))

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.approvals import Approvals
 from daemon.budgets import Raise
-from daemon.model import Turn, TurnState
-from daemon.ports import Ending, ToolSpec
+from daemon.errors import LedgerError
+from daemon.ledger import read_only
+from daemon.model import Audited, JsonObject, Turn, TurnState
+from daemon.ports import Ending, ToolAnswer, ToolSpec
 from daemon.tools import StagingGate, all_tools
 from tests.flow import LABEL, RecordingConnector
 from tests.ledgers import Stage, new_stage
@@ -26,7 +30,22 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-def gate(stage: Stage) -> StagingGate:
+@dataclass
+class Servers:
+    """The port `ToolServers`: answers what it is told to, and keeps what it was asked."""
+
+    answer: ToolAnswer = field(default_factory=lambda: ToolAnswer("done"))
+    calls: list[tuple[str, str, JsonObject]] = field(default_factory=list)
+
+    def specs(self, server: str) -> dict[str, ToolSpec]:
+        return {}
+
+    async def call(self, server: str, tool: str, arguments: JsonObject) -> ToolAnswer:
+        self.calls.append((server, tool, arguments))
+        return self.answer
+
+
+def gate(stage: Stage, servers: Servers | None = None) -> StagingGate:
     connectors = {"chat": RecordingConnector("chat"), "mail": Mute("mail")}
     approvals = Approvals(
         ledger=stage.ledger,
@@ -39,7 +58,7 @@ def gate(stage: Stage) -> StagingGate:
         raised=nothing,
         wait=0.0,
     )
-    return StagingGate(stage.ledger, connectors, approvals)
+    return StagingGate(stage.ledger, connectors, approvals, servers or Servers())
 
 
 async def quietly(turn: Turn, text: str, key: str) -> None:
@@ -121,3 +140,48 @@ async def test_what_cannot_be_recorded_is_not_told_as_done(stage: Stage) -> None
 def test_every_tool_is_offered_once_in_a_fixed_order(stage: Stage) -> None:
     connectors = {"b": Mute("b"), "a": RecordingConnector("a")}
     assert [spec.name for spec in all_tools(connectors)] == ["archive", "label"]
+
+
+async def audit_of(stage: Stage) -> list[dict[str, Any]]:
+    reading = await read_only(stage.root)
+    try:
+        return [dict(record) for record in await reading.audit_after(0, 1000)]
+    finally:
+        await reading.close()
+
+
+async def test_a_server_s_tool_is_recorded_before_it_is_used_and_after(stage: Stage) -> None:
+    turn, servers = await stage.running(), Servers(ToolAnswer("there is none", failed=True))
+    opened = gate(stage, servers)
+    opened.open(turn, 1)
+    answer = await opened.use("notes", "find", {"text": "a secret wish"}, "tool-1")
+    assert answer == ToolAnswer("there is none", failed=True)
+    assert servers.calls == [("notes", "find", {"text": "a secret wish"})]
+    records = [record for record in await audit_of(stage) if record["what"].startswith("tool.")]
+    named = {"turn": turn.id, "attempt": 1, "tool": "mcp__notes__find", "call": "tool-1"}
+    assert [(record["what"], record["facts"]) for record in records] == [
+        ("tool.called", named),
+        ("tool.answered", {**named, "failed": True}),
+    ]
+    assert "a secret wish" not in str(records)
+
+
+async def test_outside_a_turn_no_server_is_asked(stage: Stage) -> None:
+    servers = Servers()
+    closed = gate(stage, servers)
+    assert (await closed.use("notes", "add", {}, "tool-1")).failed
+    assert servers.calls == []
+
+
+async def test_what_cannot_be_recorded_is_not_done(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(entry: Audited) -> None:
+        raise LedgerError("the disk is full")
+
+    turn, servers = await stage.running(), Servers()
+    opened = gate(stage, servers)
+    opened.open(turn, 1)
+    monkeypatch.setattr(stage.ledger, "audit", full)
+    assert (await opened.use("notes", "add", {}, "tool-1")).failed
+    assert servers.calls == []

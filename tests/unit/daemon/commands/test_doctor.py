@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from daemon.commands.doctor import _money, examine
+from daemon.commands.doctor import _mcp, _money, examine
 from daemon.config import parse
 from daemon.demo.clouds import StandInVertex
 from daemon.demo.model import StandInModel
@@ -198,3 +198,10 @@ async def test_a_cloud_is_tried_in_its_own_way(
         account.write_text(other.key_file().replace(other.url, cloud.url))
         status, found = await doctor()
         assert (status, found["model"]["detail"]) == (1, "the key is refused")
+
+
+@pytest.mark.parametrize(("program", "state"), [("sh", "pass"), ("/no/such/program", "fail")])
+def test_an_mcp_server_has_to_be_a_program_that_is_there(program: str, state: str) -> None:
+    found = _mcp("notes", program)
+    assert (found.part, found.state) == ("mcp:notes", state)
+    assert "mcp.notes.command" in found.mend
