@@ -171,13 +171,15 @@ class PoolTable(_Table):
 
 
 class IsolationTable(_Table):
-    level: Literal["auto", "landlock", "uid", "none"] = "auto"
+    level: Literal["auto", "landlock", "uid", "bwrap", "none"] = "auto"
 
     @field_validator("level", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        if value in {"bwrap", "gvisor", "container"}:
-            raise ValueError(f"{value!r} comes with a later version; use auto, landlock or uid")
+        if value in {"gvisor", "container"}:
+            raise ValueError(
+                f"{value!r} comes with a later version; use auto, bwrap, uid or landlock"
+            )
         return value
 
 

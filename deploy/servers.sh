@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The servers that the tests talk to, from Debian's packages: Dovecot and Chromium. Installs what
-# is missing where it may; what cannot be had is named by the tests themselves.
+# What the tests talk to and run in, from Debian's packages: Dovecot, Chromium, bubblewrap. Installs
+# what is missing where it may; what cannot be had is named by the tests themselves.
 set -uo pipefail
 missing=()
 [ -x /usr/sbin/dovecot ] && [ -e /usr/lib/dovecot/lmtp ] || missing+=(dovecot-imapd dovecot-lmtpd dovecot-submissiond)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v bwrap >/dev/null || missing+=(bubblewrap)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "servers: cannot install ${missing[*]}: needs root on Debian" >&2

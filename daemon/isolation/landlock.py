@@ -17,7 +17,7 @@ TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 
 BIND_AND_CONNECT = 3  # handled: both; granted: connect alone, by the launcher
-SCOPE_ABSTRACT_UNIX_AND_SIGNAL = 3
+SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1, 2
 
 NEEDED_ABI = 6
 """4 brought TCP rules (kernel 6.7); 6 signals and abstract sockets (6.12). Without the latter a
@@ -52,9 +52,8 @@ class Ruleset:
         return self.every & (WRITE_FILE | READ_FILE | IOCTL_DEV)
 
 
-def ruleset() -> Ruleset:
-    """Handle every file right, TCP bind and connect, signals and abstract sockets (ABI 6)."""
+def ruleset(*, signals: bool = True) -> Ruleset:
+    """Handle every file right, TCP bind and connect, abstract sockets and signals (ABI 6)."""
     every = (1 << 16) - 1
-    return Ruleset(
-        struct.pack("QQQ", every, BIND_AND_CONNECT, SCOPE_ABSTRACT_UNIX_AND_SIGNAL), every
-    )
+    scopes = SCOPE_ABSTRACT_UNIX | (SCOPE_SIGNAL if signals else 0)
+    return Ruleset(struct.pack("QQQ", every, BIND_AND_CONNECT, scopes), every)

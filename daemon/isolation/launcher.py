@@ -1,12 +1,16 @@
 """The program that the SDK starts as its CLI: put up the walls that a plan names, become the CLI.
 
-Standard library only, imports nothing of ours, single-threaded: run as `python -I -S launcher.pyc
-PLAN ARGUMENT...` in front of every start. The plan's form is written by `plan.py`. Whatever goes
-wrong ends it with 78 and one line on stderr: there is no start with fewer walls than planned.
+Standard library only, single-threaded: run as `python -I -S launcher.pyc PLAN ARGUMENT...` in front
+of every start. The plan's form is written by `plan.py`. Whatever goes wrong ends it with 78 and one
+line on stderr: there is no start with fewer walls than planned.
+
+With namespaces it runs twice. Outside it leaves `relay.py` behind and becomes bubblewrap, which
+runs it again within, by a plan of its own, and there it becomes the CLI.
 """
 
 from __future__ import annotations
 
+import _socket  # `socket` itself takes as long as half a start of Python (measured)
 import ctypes
 import os
 import resource
@@ -22,12 +26,17 @@ PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 23,
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
-SIGTERM = 15
+SIGKILL, SIGTERM, SIG_IGN = 9, 15, 1
 
 # linux/landlock.h; these numbers are the same on every architecture.
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
 S_IFMT, S_IFDIR, S_IFLNK = 0o170000, 0o040000, 0o120000
+
+CHANNEL = 12
+"""The descriptor by which the launcher within hands its listeners to the one outside."""
+
+MARK = "POSTROOM_PROCESS"
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -35,28 +44,28 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 def main(arguments: list[str]) -> None:
     """Do all of it and become the CLI; returns only by raising."""
     plan = read_plan(arguments[0])
+    if "listen" in plan:
+        hand_out_listeners(plan["listen"])
+    os.closerange(3, 1 << 20)  # Landlock does not touch what is open already
     lead_a_session()
-    follow_parent(int(one(plan, "parent")))
-    record_pid(one(plan, "pid_file"), *plan.get("user", ()))
+    follow_parent(plan)
+    if "pid_file" in plan:
+        record(one(plan, "pid_file"), *plan.get("user", ()))
+    restore_defaults()
     for limit in plan.get("limit", ()):
         lower_limit(limit)
+    if "relay" in plan:
+        refuse_links(plan["own"])
+        plan = leave_relay(plan)
+    for file in plan.get("hand", ()):
+        open_as(*file.split(" ", 1))  # before a change of users, who may not read it
     if "drop_privileges" in plan:
-        drop_bounding_set()  # takes a capability that a change of users takes away
-        if "user" in plan:
-            become(int(one(plan, "user")), int(one(plan, "group")))
-            follow_parent(int(one(plan, "parent")))  # which that change forgot
-        drop_capabilities()
-        prctl(PR_SET_NO_NEW_PRIVS, 1)  # Landlock and seccomp both demand it
-    restore_defaults()
+        give_up_privileges(plan)
     environment = clean_environment(plan)
-    os.closerange(3, 1 << 20)  # Landlock does not touch what is open already
-    if "ruleset" in plan:
-        restrict_with_landlock(plan)
-    os.chdir(one(plan, "workdir"))
-    if "filter" in plan:
-        filter_system_calls(bytes.fromhex(one(plan, "filter")))  # last: it forbids what we did here
-    command = one(plan, "command")
-    os.execve(command, [command, *arguments[1:]], environment)  # noqa: S606  # no shell is the point
+    if "relay" not in plan:
+        put_up_walls(plan)
+    command = plan["command"]
+    os.execve(command[0], [*command, *arguments[1:]], environment)  # noqa: S606  # no shell is the point
 
 
 def read_plan(path: str) -> Plan:
@@ -98,10 +107,12 @@ def lead_a_session() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # kept across execve, not inherited by children
 
 
-def follow_parent(parent: int) -> None:
-    """SIGTERM when the daemon's spawning thread ends: KILL would leave the CLI's tools behind."""
-    prctl(PR_SET_PDEATHSIG, SIGTERM)
-    if os.getppid() != parent:  # it ended before the line above
+def follow_parent(plan: Plan) -> None:
+    """SIGTERM when the daemon's spawning thread ends: KILL would leave the CLI's tools behind. Not
+    so in namespaces of its own, where all ends with their first process.
+    """
+    prctl(PR_SET_PDEATHSIG, SIGKILL if "relay" in plan else SIGTERM)
+    if os.getppid() != int(one(plan, "parent")):  # it ended before the line above
         raise RuntimeError("the daemon that planned this start is gone")
 
 
@@ -111,13 +122,15 @@ def start_time() -> str:
         return file.read().rpartition(")")[2].split()[19]
 
 
-def record_pid(path: str, user: str = "0") -> None:
+def record(path: str, user: str = "0") -> None:
+    """Who this is, in a file, and in the environment of all that comes of it."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
         boot = file.read().strip()
     fresh = f"{path}.new"
     with open(fresh, "w", encoding="ascii") as file:  # noqa: PTH123
         file.write(f"{os.getpid()} {start_time()} {boot} {user}\n")
     os.rename(fresh, path)  # noqa: PTH104  # a reader sees all of it or none
+    os.environ[MARK] = f"{os.getpid()}:{start_time()}"
 
 
 def lower_limit(limit: str) -> None:
@@ -128,6 +141,15 @@ def lower_limit(limit: str) -> None:
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     resource.setrlimit(number, (wanted, wanted))
+
+
+def give_up_privileges(plan: Plan) -> None:
+    drop_bounding_set()  # takes a capability that a change of users takes away
+    if "user" in plan:
+        become(int(one(plan, "user")), int(one(plan, "group")))
+        follow_parent(plan)  # which that change forgot
+    drop_capabilities()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)  # Landlock and seccomp both demand it
 
 
 def drop_bounding_set() -> None:
@@ -166,9 +188,70 @@ def restore_defaults() -> None:
 
 def clean_environment(plan: Plan) -> dict[str, str]:
     """The plan's variables, and of ours only the names it keeps. Nothing else survives."""
-    environment = {name: os.environ[name] for name in plan.get("keep", ()) if name in os.environ}
-    environment |= dict(pair.split("=", 1) for pair in plan.get("env", ()))
-    return environment | {"POSTROOM_PROCESS": f"{os.getpid()}:{start_time()}"}
+    kept = (MARK, *plan.get("keep", ()))
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    return environment | dict(pair.split("=", 1) for pair in plan.get("env", ()))
+
+
+def leave_relay(plan: Plan) -> Plan:
+    """Go on in a child. This process stays as its relay, behind walls that leave a connection to
+    the plan's ports and nothing else. Returns the plan with the relay as the parent to follow.
+    """
+    ours, theirs = _socket.socketpair()
+    # Those within are ended one by one. The relay and bubblewrap go with them: by a SIGTERM of
+    # their own they would take all down at once. Within restore_defaults takes this back.
+    LIBC.signal(SIGTERM, ctypes.c_void_p(SIG_IGN))
+    relay, child = os.getpid(), os.fork()
+    if not child:
+        os.dup2(theirs.fileno(), CHANNEL)
+        plan = {**plan, "parent": [str(relay)]}
+        follow_parent(plan)
+        return plan
+    theirs.close()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):  # the CLI's alone
+        os.dup2(nothing, number)
+    sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+    carry = __import__("relay").carry  # while this user may read it
+    give_up_privileges(plan)
+    restrict_with_landlock(plan)
+    filter_system_calls(bytes.fromhex(one(plan, "filter")))
+    os.dup2(nothing, 2)  # after the last that can fail
+    os.close(nothing)
+    os._exit(carry(ours.detach(), [int(port) for port in plan.get("port", ())], child))
+
+
+def refuse_links(paths: list[str]) -> None:
+    """Bubblewrap would show, in the place of a link that an agent left, what it leads to."""
+    for path in paths:
+        if os.lstat(path).st_mode & S_IFMT == S_IFLNK:
+            raise OSError(f"{path} is a link")
+
+
+def open_as(number: str, path: str) -> None:
+    """Open a file for what is executed next, by the number that its arguments name it by."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.dup2(descriptor, int(number))
+    os.close(descriptor)
+
+
+def hand_out_listeners(ports: list[str]) -> None:
+    """Listen on the loopback of this network namespace, and let the relay outside have it."""
+    listeners = [_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM) for _ in ports]
+    for listener, port in zip(listeners, ports, strict=True):
+        listener.bind(("127.0.0.1", int(port)))
+        listener.listen(64)
+    numbers = struct.pack(f"{len(ports)}i", *(listener.fileno() for listener in listeners))
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, CHANNEL)
+    channel.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+
+
+def put_up_walls(plan: Plan) -> None:
+    if "ruleset" in plan:
+        restrict_with_landlock(plan)
+    os.chdir(one(plan, "workdir"))
+    if "filter" in plan:
+        filter_system_calls(bytes.fromhex(one(plan, "filter")))  # last: it forbids what we did here
 
 
 def restrict_with_landlock(plan: Plan) -> None:

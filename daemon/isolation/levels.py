@@ -1,19 +1,20 @@
 """The levels of isolation, and what this machine must have for each.
 
-A level is one row: a later one (bubblewrap) adds its row, its needs and its walls. Whether a level
-really holds here is not asked of a version number: `proof.py` tries it.
+A level is one row: its needs, its walls, what they are put up within, and what the proof is to see
+of it. Whether it really holds here is not asked of a version number: `proof.py` tries it.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.errors import WallError
-from daemon.isolation import landlock, users
+from daemon.isolation import landlock, namespaces, users
 from daemon.isolation.seccomp import AUDIT_ARCH
 from daemon.isolation.walls import Grants, Pairs, landlock_walls, no_walls
 
@@ -23,8 +24,13 @@ class Level:
     """One way to isolate. `strength` orders `auto`; 0 is never chosen by it.
 
     `missing` says in a sentence what this machine lacks for workspaces in the folder that it is
-    given, "" when nothing. With `own_users` each conversation has a user of its own. `gaps` are the
-    ways out that the level is known to leave open, for `doctor` and the documentation.
+    given, "" when nothing. With `own_users` each conversation has a user of its own; a level that
+    `takes_users` has that wherever the daemon may change users (`fitted`). `gaps` are the ways out
+    that the level is known to leave open, for `doctor` and the documentation.
+
+    `wrapper` gives the command by which an interpreter runs the launcher once more, within, to put
+    up the walls there. What lies outside is not there: `hides` are the errors that show it, `sees`
+    is what the proof has to find beside (facts of `probe.py`).
     """
 
     name: str
@@ -32,6 +38,10 @@ class Level:
     walls: Callable[[Grants], Pairs]
     missing: Callable[[Path], str]
     own_users: bool = False
+    takes_users: bool = False
+    wrapper: Callable[[Grants, Path], list[str]] | None = None
+    hides: frozenset[str] = frozenset()
+    sees: Mapping[str, object] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 
 
@@ -49,6 +59,14 @@ def _landlock_misses(_workspaces: Path) -> str:
 
 def _users_miss(workspaces: Path) -> str:
     return _landlock_misses(workspaces) or users.missing(workspaces)
+
+
+def _namespaces_miss(workspaces: Path) -> str:
+    missing = _landlock_misses(workspaces) or namespaces.missing()
+    if not missing and os.geteuid() == 0 and (why := users.missing(workspaces)):
+        # The kernel takes root's own number into no namespace of somebody without privileges.
+        return f"a daemon that is root needs users for it, as the level uid does: {why}"
+    return missing
 
 
 _PORTS = (
@@ -84,16 +102,47 @@ LEVELS: Mapping[str, Level] = {
                 "one shared kernel",
             ),
         ),
+        Level(
+            "bwrap",
+            30,
+            landlock_walls,
+            _namespaces_miss,
+            takes_users=True,
+            wrapper=namespaces.bubblewrap,
+            hides=frozenset({"ENOENT", "EROFS", "ESRCH", "ECONNREFUSED"}),
+            sees={
+                "pid": namespaces.FIRST_PID,
+                "host": namespaces.HOST,
+                "others": "ENOENT",
+                "the gateway's port elsewhere": "ECONNREFUSED",
+            },
+            gaps=(
+                "memory (the pool recycles large trees) and disk space",
+                "one shared kernel",
+            ),
+        ),
     )
 }
 
 
+def fitted(level: Level, workspaces: Path) -> Level:
+    """The level as this machine can have it."""
+    if level.takes_users and not users.missing(workspaces):
+        return replace(level, own_users=True)
+    return level
+
+
 def lacks(level: Level, workspaces: Path, cli: Path | None) -> str:
-    """What this machine lacks for a level, with the CLI that is to be run there; "" nothing."""
+    """What this machine lacks for a level, with the CLI that is to be run there; "" nothing.
+    Blocking, some milliseconds.
+    """
     missing = level.missing(workspaces)
-    if not missing and level.own_users and cli is not None and not users.reachable(cli):
-        return f"other users cannot run {cli}, as they must: set up where they can pass"
-    return missing
+    if missing or not level.own_users:
+        return missing
+    for program in (cli, namespaces.python(for_others=True) if level.wrapper else None):
+        if program is not None and not users.reachable(program):
+            return f"other users cannot run {program}, as they must: set up where they can pass"
+    return ""
 
 
 def candidates(requested: str, levels: Mapping[str, Level] = LEVELS) -> tuple[Level, ...]:
@@ -115,7 +164,8 @@ def available_level(requested: str, workspaces: Path) -> Level:
     Raises WallError with a sentence for the operator. `auto` never falls to `none`.
     """
     reasons = []
-    for level in candidates(requested):
+    for candidate in candidates(requested):
+        level = fitted(candidate, workspaces)
         missing = level.missing(workspaces)
         if not missing:
             return level

@@ -16,11 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.isolation import users
+from daemon.isolation import namespaces, users
 from daemon.isolation.levels import Level
-from daemon.isolation.walls import Grants
+from daemon.isolation.walls import Grants, Pairs, relay_walls
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER, RELAY = (Path(__file__).with_name(name) for name in ("launcher.py", "relay.py"))
+PROGRAM, WITHIN = "launcher.pyc", "plan.within"
 
 SDK_VARIABLES = (
     "CLAUDE_CODE_ENTRYPOINT",
@@ -34,13 +35,15 @@ DEFAULT_LIMITS: Mapping[str, int] = {
     "NOFILE": 4096,
     "FSIZE": 2 << 30,  # bytes of one file
 }
-"""resource.RLIMIT_* by name. NPROC counts by user: it is added where a conversation has its own."""
+"""resource.RLIMIT_* by name. NPROC counts by user and namespace: it is added where a conversation
+has its own.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How one agent process is started. `env` is final: nothing else of ours reaches the process
-    but `SDK_VARIABLES` and `POSTROOM_PROCESS` (its own pid and start time).
+    but `SDK_VARIABLES` and `POSTROOM_PROCESS` (the pid and start time that are recorded of it).
     """
 
     level: Level
@@ -84,29 +87,63 @@ class Plan:
             ),
             env={**_base_environment(work, config, home, tmp, gateway_port), **env},
             pid_file=pid_file,
-            limits=limits if user is None else {**limits, "NPROC": users.PROCESSES},
+            limits={**limits, "NPROC": users.PROCESSES} if user or level.wrapper else limits,
             parent=os.getpid(),
             user=user,
         )
 
-    def encode(self) -> bytes:
-        """The form that launcher.py reads: pairs of a word and a value, each ended by a NUL."""
-        pairs: list[tuple[str, str]] = [
-            ("command", str(self.command)),
-            ("workdir", str(self.workdir)),
-            ("pid_file", str(self.pid_file)),
-            ("parent", str(self.parent)),
-        ]
+    def encode(self, directory: Path) -> bytes:
+        """What launcher.py reads: pairs of a word and a value, each ended by a NUL. `directory` is
+        where the plan lies.
+        """
+        pairs: Pairs = [("pid_file", str(self.pid_file)), ("parent", str(self.parent))]
         if self.user is not None:
             pairs += [("user", str(self.user)), ("group", str(users.PASSAGE))]
-        pairs += (("limit", f"{name} {value}") for name, value in self.limits.items())
-        pairs += (("keep", name) for name in SDK_VARIABLES)
-        pairs += (("env", f"{name}={value}") for name, value in self.env.items())
-        pairs += self.level.walls(self.grants)
-        fields = [field for pair in pairs for field in pair]
-        if any("\0" in field for field in fields):
-            raise ValueError("a plan's words and values hold no NUL")
-        return "".join(f"{field}\0" for field in fields).encode(errors="surrogateescape")
+        if self.level.wrapper is None:
+            return _encode(pairs + self._agent())
+        limits = {name: value for name, value in self.limits.items() if name != "NPROC"}
+        interpreter = namespaces.python(for_others=self.user is not None)
+        program = directory / PROGRAM if interpreter == namespaces.OWN_PYTHON else LAUNCHER
+        return _encode(
+            [
+                *pairs,
+                *_limits(limits),
+                *(("keep", name) for name in SDK_VARIABLES),
+                *(("command", word) for word in self.level.wrapper(self.grants, interpreter)),
+                ("hand", f"{namespaces.PLAN_NUMBER} {directory / WITHIN}"),
+                ("hand", f"{namespaces.PROGRAM_NUMBER} {program}"),
+                ("relay", "yes"),
+                *(("own", str(path)) for path in self.grants.read_write),
+                *relay_walls(self.grants),
+            ]
+        )
+
+    def encode_within(self) -> bytes:
+        """What launcher.py reads when a wrapper runs it again."""
+        listen = [("listen", str(port)) for port in self.grants.ports]
+        first = [("parent", str(namespaces.FIRST_PID - 1))]
+        return _encode(first + listen + self._agent())
+
+    def _agent(self) -> Pairs:
+        return [
+            ("command", str(self.command)),
+            ("workdir", str(self.workdir)),
+            *_limits(self.limits),
+            *(("keep", name) for name in SDK_VARIABLES),
+            *(("env", f"{name}={value}") for name, value in self.env.items()),
+            *self.level.walls(self.grants),
+        ]
+
+
+def _limits(limits: Mapping[str, int]) -> Pairs:
+    return [("limit", f"{name} {value}") for name, value in limits.items()]
+
+
+def _encode(pairs: Pairs) -> bytes:
+    fields = [field for pair in pairs for field in pair]
+    if any("\0" in field for field in fields):
+        raise ValueError("a plan's words and values hold no NUL")
+    return "".join(f"{field}\0" for field in fields).encode(errors="surrogateescape")
 
 
 def write_launcher(plan: Plan, directory: Path) -> Path:
@@ -117,9 +154,12 @@ def write_launcher(plan: Plan, directory: Path) -> Path:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     plan_file, executable = directory / "plan", directory / "claude"
-    program = directory / "launcher.pyc"
-    _write(plan_file, plan.encode(), 0o600)
-    _write(program, _compiled_launcher(), 0o600)
+    program = directory / PROGRAM
+    _write(plan_file, plan.encode(directory), 0o600)
+    _write(program, _compiled(LAUNCHER), 0o600)
+    if plan.level.wrapper is not None:
+        _write(directory / WITHIN, plan.encode_within(), 0o600)
+        _write(directory / "relay.pyc", _compiled(RELAY), 0o600)
     # A shell line, as an interpreter line holds neither blanks nor long paths.
     words = [sys.executable, "-I", "-S", str(program), str(plan_file)]
     _write(executable, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'.encode(), 0o700)
@@ -127,13 +167,13 @@ def write_launcher(plan: Plan, directory: Path) -> Path:
 
 
 @functools.cache
-def _compiled_launcher() -> bytes:
+def _compiled(program: Path) -> bytes:
     """Compiled once by each daemon rather than at each start, with the very Python that runs it. No
     __pycache__, which may be old or not ours to write.
     """
     with tempfile.TemporaryDirectory(prefix="postroom-") as folder:
-        compiled = f"{folder}/launcher.pyc"
-        py_compile.compile(str(LAUNCHER), cfile=compiled, doraise=True)
+        compiled = f"{folder}/{program.stem}.pyc"
+        py_compile.compile(str(program), cfile=compiled, doraise=True)
         return Path(compiled).read_bytes()
 
 

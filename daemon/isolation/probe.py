@@ -63,7 +63,7 @@ def own_directory(config: dict[str, Any]) -> dict[str, Try]:
     work = Path(config["work"])
     return {
         "write and read the own workspace": lambda: read_back(work / "note"),
-        "connect to the granted port": lambda: connect(config["granted_port"]),
+        "speak with the granted port": lambda: speak(config["granted_port"]),
         "run a program": lambda: run("/bin/sh", "-c", "exit 0"),
         "open the CLI": lambda: os.close(os.open(config["cli"], os.O_RDONLY)),
     }
@@ -156,6 +156,13 @@ def facts(config: dict[str, Any]) -> dict[str, Any]:
         "groups": os.getgroups(),
         "others": attempt(Path(config["other"], "work", "secret").stat),
         "process_limit": resource.getrlimit(resource.RLIMIT_NPROC)[1],
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "the gateway's port elsewhere": attempt(
+            lambda: connect_to(
+                socket.AF_INET, socket.SOCK_STREAM, 0, ("127.0.0.2", config["granted_port"])
+            )
+        ),
         "core_limit": resource.getrlimit(resource.RLIMIT_CORE)[1],
         "umask": os.umask(0o077),
         "directory": os.getcwd(),  # noqa: PTH109
@@ -200,6 +207,16 @@ def take_descriptor(pid: int) -> None:
         os.close(syscall("pidfd_getfd", process, 0, 0))
     finally:
         os.close(process)
+
+
+def speak(port: int) -> None:
+    """To whatever understands a request of HTTP."""
+    with socket.socket() as connection:
+        connection.settimeout(5.0)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        if not connection.recv(1):
+            raise OSError(errno.ECONNRESET, "it says nothing")
 
 
 def connect(port: int) -> None:

@@ -7,9 +7,9 @@ process, in well under a second. A level that does not hold is not used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,41 +17,45 @@ from pathlib import Path
 from typing import Any
 
 from daemon.errors import WallError
-from daemon.isolation import users
-from daemon.isolation.levels import LEVELS, Level, candidates, lacks
+from daemon.isolation import namespaces, users
+from daemon.isolation.levels import LEVELS, Level, candidates, fitted, lacks
 from daemon.isolation.plan import SDK_VARIABLES, Plan, write_launcher
 from daemon.isolation.scene import Scene, scene
 
 PROBE = Path(__file__).with_name("probe.py")
-OWN_PYTHON = Path(sys.executable).resolve()
 DEADLINE_SECONDS = 15.0
+UNMAPPED = 65534
+"""How a group shows in a user namespace that has it not: user_namespaces(7)."""
 
 MUST_WORK = frozenset(
     {
         "write and read the own workspace",
-        "connect to the granted port",
+        "speak with the granted port",
         "run a program",
         "open the CLI",
     }
 )
 REFUSALS = frozenset({"EACCES", "EPERM", "EXDEV", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT"})
 """What the walls answer, or a kernel without that way. Any other error proves nothing: what the
-probe was to reach was not there.
+probe was to reach was not there. Only where a level hides things is that its answer, too.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried, what must come of it ("open", "refused" or a value), what did."""
+    """One thing that was tried, what must come of it ("open", "refused" or a value), what did.
+    `refusals` are the errors by which the level refuses.
+    """
 
     name: str
     expected: str
     observed: str
+    refusals: frozenset[str] = REFUSALS
 
     @property
     def holds(self) -> bool:
         if self.expected == "refused":
-            return self.observed in REFUSALS
+            return self.observed in self.refusals
         return self.observed == self.expected
 
 
@@ -106,10 +110,11 @@ async def choose_level(
     and must be there at that level. Raises WallError (exit 78) with a sentence for the operator.
     """
     reasons: list[str] = []
-    for level in candidates(requested, levels):
+    for candidate in candidates(requested, levels):
+        level = await asyncio.to_thread(fitted, candidate, scratch)
         if not level.strength:
             return Choice(level, None)
-        missing = lacks(level, scratch, cli)
+        missing = await asyncio.to_thread(lacks, level, scratch, cli)
         proof = None if missing else await prove(level, scratch, cli)
         if proof and proof.holds:
             return Choice(level, proof, tuple(reasons))
@@ -122,15 +127,16 @@ async def prove(level: Level, scratch: Path, cli: Path | None = None) -> Proof:
     start = time.monotonic()
     try:
         with scene(scratch, PROBE, own_users=level.own_users) as here:
-            plan = _plan(level, here, cli)
-            output, complaint = await _run(plan, here, cli)
+            async with await asyncio.start_server(_answer, sock=here.granted):
+                plan = _plan(level, here, cli)
+                output, complaint = await _run(plan, here, cli)
     except OSError as error:  # a file system without owners, a full disk
         return _unproven(level, start, str(error))
     try:
         found = json.loads(output)
     except ValueError:
         return _unproven(level, start, complaint[-300:] or "it ended early")
-    checks = (*_judge(found["tries"]), *_compare(found["facts"], plan, level))
+    checks = (*_judge(found["tries"], level), *_compare(found["facts"], plan, level))
     return Proof(level.name, checks, time.monotonic() - start)
 
 
@@ -141,28 +147,18 @@ def _unproven(level: Level, start: float, why: str) -> Proof:
 
 def _plan(level: Level, here: Scene, cli: Path | None) -> Plan:
     """The plan of a real conversation, with an interpreter to run where the CLI would be."""
-    python = _python(level)
+    python = namespaces.python(for_others=level.own_users)
     plan = Plan.for_conversation(
         level=level,
         command=python,
         root=here.own,
-        gateway_port=here.granted_port,
+        gateway_port=here.granted.getsockname()[1],
         pid_file=here.run / "probe.pid",
         env={"ANTHROPIC_API_KEY": "a-capability-of-the-proof"},
         user=here.user,
     )
-    ours = python == OWN_PYTHON
-    libraries = (Path(sys.base_prefix), Path(sys.base_exec_prefix)) if ours else ()
-    more = (here.probe, *libraries, *([cli] if cli else []))
+    more = (here.probe, *namespaces.libraries(python), *([cli] if cli else []))
     return replace(plan, grants=replace(plan.grants, read_only=(*plan.grants.read_only, *more)))
-
-
-def _python(level: Level) -> Path:
-    """Ours, or the system's where other users cannot run ours: its libraries are granted to all."""
-    choice = (OWN_PYTHON, Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
-    if not level.own_users:
-        return OWN_PYTHON
-    return next((path for path in choice if users.reachable(path.resolve())), OWN_PYTHON)
 
 
 async def _run(plan: Plan, here: Scene, cli: Path | None) -> tuple[str, str]:
@@ -171,7 +167,7 @@ async def _run(plan: Plan, here: Scene, cli: Path | None) -> tuple[str, str]:
     targets = {
         **here.targets,
         "work": str(plan.workdir),
-        "granted_port": here.granted_port,
+        "granted_port": here.granted.getsockname()[1],
         "cli": str(cli or plan.command),
     }
     ours = os.open(str(here.targets["ledger"]), os.O_RDONLY)  # must be closed on its way in
@@ -198,9 +194,19 @@ async def _run(plan: Plan, here: Scene, cli: Path | None) -> tuple[str, str]:
     return output.decode(errors="replace"), complaint.decode(errors="replace").strip()
 
 
-def _judge(tries: Mapping[str, str]) -> Iterator[Check]:
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """In place of the gateway: a word for whoever says something."""
+    with contextlib.suppress(OSError):
+        await reader.read(1)
+        writer.write(b"HTTP/1.0 204 No Content\r\n\r\n")
+        await writer.drain()
+    writer.close()
+
+
+def _judge(tries: Mapping[str, str], level: Level) -> Iterator[Check]:
+    refusals = REFUSALS | level.hides
     for name, observed in tries.items():
-        yield Check(name, "open" if name in MUST_WORK else "refused", observed)
+        yield Check(name, "open" if name in MUST_WORK else "refused", observed, refusals)
 
 
 def _compare(facts: Mapping[str, Any], plan: Plan, level: Level) -> Iterator[Check]:
@@ -226,6 +232,10 @@ def _compare(facts: Mapping[str, Any], plan: Plan, level: Level) -> Iterator[Che
     if plan.user is not None:
         user = plan.user
         expected |= {"users": [user] * 6, "groups": [users.PASSAGE], "others": "EACCES"}
-        expected["process_limit"] = users.PROCESSES
+        if level.wrapper is not None:
+            expected["groups"] = [UNMAPPED]
+    if "NPROC" in plan.limits:
+        expected["process_limit"] = plan.limits["NPROC"]
+    expected |= level.sees
     for name, value in expected.items():
         yield Check(name, str(value), str(facts[name]))

@@ -25,14 +25,14 @@ TCP_FASTOPEN = 23  # linux/tcp.h
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Two conversations, a daemon's files and sockets. `targets` is what the probe is told; `user`
-    whose the own conversation is, None: the daemon's.
+    """Two conversations, a daemon's files and sockets. `granted` listens in place of the gateway;
+    `targets` is what the probe is told; `user` whose the own conversation is, None: the daemon's.
     """
 
     own: Path
     run: Path
     probe: Path
-    granted_port: int
+    granted: socket.socket
     targets: Mapping[str, Any]
     user: int | None
 
@@ -74,11 +74,15 @@ def scene(scratch: Path, probe: Path, *, own_users: bool = False) -> Iterator[Sc
                 **open_sockets(sockets, short),
             }
             granted = sockets.enter_context(_tcp_listener())
+            elsewhere = sockets.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # somebody's already: it listens just as well
+                elsewhere.bind(("127.0.0.2", granted.getsockname()[1]))
+                elsewhere.listen(1)
             yield Scene(
                 own,
                 top / "run",
                 copy,
-                granted.getsockname()[1],
+                granted,
                 targets,
                 users.PROOF_NUMBERS[0] if own_users else None,
             )

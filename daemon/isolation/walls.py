@@ -76,13 +76,26 @@ def landlock_walls(grants: Grants) -> Pairs:
     """
     rules = landlock.ruleset()
     return [
-        ("drop_privileges", "yes"),
-        ("ruleset", rules.attributes.hex()),
-        ("file_rights", str(rules.on_plain_files)),
+        *_confined(rules, grants),
         *(("path", f"{rules.every} {path}") for path in grants.read_write),
         *(("path", f"{landlock.READ} {path.resolve()}") for path in grants.read_only),
         *(("optional", f"{landlock.READ} {path}") for path in SYSTEM_READ_ONLY),
         *(("optional", f"{rules.device} {path}") for path in DEVICES),
+    ]
+
+
+def relay_walls(grants: Grants) -> Pairs:
+    """The same with no file at all: what carries bytes to the granted ports needs none. Signals it
+    may send, as the one by which its end is the end of its children counts as its own.
+    """
+    return _confined(landlock.ruleset(signals=False), grants)
+
+
+def _confined(rules: landlock.Ruleset, grants: Grants) -> Pairs:
+    return [
+        ("drop_privileges", "yes"),
+        ("ruleset", rules.attributes.hex()),
+        ("file_rights", str(rules.on_plain_files)),
         *(("port", str(port)) for port in grants.ports),
         ("filter", filter_program().hex()),
     ]

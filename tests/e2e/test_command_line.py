@@ -156,7 +156,7 @@ def test_the_module_is_the_command_too(tmp_path: Path) -> None:
         ("[budgets]\ndaily = 0\n" + SLACK, r"budgets\.daily: .*greater than 0"),
         ("[budgets.channels]\n'#talk' = 5\n" + SLACK, r"budgets\.channels: .*id of a channel"),
         ("[profiles.member]\ntools = []\nask = ['Bash']\n" + SLACK, r"profiles\.member\.ask: "),
-        ("[isolation]\nlevel = 'bwrap'\n" + SLACK, r"isolation\.level: .*later version"),
+        ("[isolation]\nlevel = 'gvisor'\n" + SLACK, r"isolation\.level: .*later version"),
         ("[ledger]\nurl = 'postgresql://x'\n" + SLACK, r"ledger\.url: .*later version"),
         ("[agent]\napi_key = 'sk-ant-1'\n" + SLACK, r"agent\.api_key: .*never in the file"),
         ("[agent]\napi_key = { env = 'A', file = 'b' }\n" + SLACK, r"agent\.api_key: .*one of"),

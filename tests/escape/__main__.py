@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from daemon.agents import cli_path
-from daemon.isolation.levels import LEVELS, Level, lacks
+from daemon.isolation.levels import LEVELS, Level, fitted, lacks
 from tests.escape.matrix import KNOWN_OPEN, MUST_WORK, Found, attack, open_in
 
 
@@ -24,7 +24,7 @@ def main(names: list[str]) -> int:
         return 2
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # attacks cut connections
     found: dict[str, Found] = {}
-    for level in wanted(names):
+    for level in map(as_here, wanted(names)):
         if why := not_here(level):
             print(f"not here: {level.name}: {why}")
         else:
@@ -38,9 +38,18 @@ def wanted(names: list[str]) -> Iterable[Level]:
     return (level for level in LEVELS.values() if not names or level.name in {"none", *names})
 
 
+def as_here(level: Level) -> Level:
+    return fitted(level, workspaces())
+
+
 def not_here(level: Level) -> str:
     """What this machine lacks for a level; "" nothing."""
-    return lacks(level, Path(tempfile.gettempdir(), "root", "data", "conversations"), cli_path())
+    return lacks(level, workspaces(), cli_path())
+
+
+def workspaces() -> Path:
+    """Where those of an attack will lie, or as good as there."""
+    return Path(tempfile.gettempdir(), "root", "data", "conversations")
 
 
 def attacked(level: Level) -> Found:

@@ -157,6 +157,7 @@ KNOWN_OPEN: Mapping[str, frozenset[str]] = {
         }
     ),
     "uid": frozenset({"connect to the gateway's port on another address"}),
+    "bwrap": frozenset(),
 }
 """By level what it leaves open, as `daemon/isolation/levels.py` says in words for operators."""
 

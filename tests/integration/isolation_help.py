@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from daemon.agents import cli_path
 from daemon.isolation import users
-from daemon.isolation.levels import LEVELS, lacks
+from daemon.isolation.levels import LEVELS, Level, fitted, lacks
 from daemon.isolation.plan import Plan, write_launcher
+from tests.missing import unsupported
 
 PATIENCE = 30.0
+
+
+WALLED = ("landlock", "bwrap")
+"""The two ways in which walls are put up. `uid` is the first as somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Home:
     """A conversation's directories under `top`, and beside them what only the daemon reaches."""
 
     top: Path
+    level: Level = LEVELS["landlock"]
+    user: int | None = None
 
     @property
     def work(self) -> Path:
@@ -33,41 +39,24 @@ class Home:
     def pid_file(self) -> Path:
         return self.top / "run" / "a.pid"
 
-    def plan(
-        self,
-        command: Path = Path("/bin/bash"),
-        *,
-        level: str = "landlock",
-        port: int = 9,
-        user: int | None = None,
-        **env: str,
-    ) -> Plan:
+    def plan(self, command: Path = Path("/bin/bash"), *, port: int = 9009, **env: str) -> Plan:
         return Plan.for_conversation(
-            level=LEVELS[level],
+            level=self.level,
             command=command,
             root=self.top / "conversation",
             gateway_port=port,
             pid_file=self.pid_file,
             env=env,
-            user=user,
+            user=self.user,
         )
 
-    def launcher(
-        self,
-        command: Path = Path("/bin/bash"),
-        *,
-        level: str = "landlock",
-        port: int = 9,
-        **env: str,
-    ) -> Path:
-        return write_launcher(
-            self.plan(command, level=level, port=port, user=None, **env), self.top / "run" / "a"
-        )
+    def launcher(self, command: Path = Path("/bin/bash"), *, port: int = 9009, **env: str) -> Path:
+        return write_launcher(self.plan(command, port=port, **env), self.top / "run" / "a")
 
-    async def shell(self, script: str, *, level: str = "landlock", port: int = 9) -> str:
+    async def shell(self, script: str, *, port: int = 9009) -> str:
         """Run a script within the walls to its end; returns what it printed."""
         process = await asyncio.create_subprocess_exec(
-            *(str(self.launcher(level=level, port=port)), "-c", script),
+            *(str(self.launcher(port=port)), "-c", script),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -77,31 +66,53 @@ class Home:
         return output.decode()
 
 
-def make_home(top: Path) -> Home:
+def make_home(top: Path, level: Level = LEVELS["landlock"], user: int | None = None) -> Home:
+    """A new home; where it has a user the conversation is that user's, who may come to it."""
+    conversation = top / "conversation"
     for name in ("work", "config", "home", "tmp"):
-        (top / "conversation" / name).mkdir(parents=True)
+        (conversation / name).mkdir(parents=True)
     (top / "run").mkdir()
-    return Home(top)
+    if user is not None:
+        conversation.chmod(0o700)
+        users.let_pass(top)
+        users.hand_over(conversation, user)
+    return Home(top, level, user)
+
+
+def home_at(name: str) -> Iterator[Home]:
+    """For a fixture: a home at this level, in a place with blanks. Skips where the machine does not
+    have the level.
+    """
+    for place in _place("postroom walls "):
+        level = fitted(LEVELS[name], place / "data" / "conversations")
+        skip_without(level, place)
+        yield make_home(place / "home", level, spare_user() if level.own_users else None)
 
 
 def passable_place() -> Iterator[Path]:
     """For a fixture: an empty folder that other users may pass through, as pytest's own are not.
     Skips where conversations cannot have users of their own.
     """
-    with tempfile.TemporaryDirectory(prefix="postroom-users-") as name:
-        place = Path(name)
-        place.chmod(0o711)
-        if why := lacks(LEVELS["uid"], place / "data" / "conversations", cli_path()):
-            pytest.skip(f"this machine does not have the level uid: {why}")
+    for place in _place("postroom-users-"):
+        skip_without(LEVELS["uid"], place)
         yield place
 
 
-def give(home: Home, user: int) -> None:
-    """The conversation becomes a user's, who may come to it."""
-    conversation = home.top / "conversation"
-    conversation.chmod(0o700)
-    users.let_pass(home.top)
-    users.hand_over(conversation, user)
+def _place(prefix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        place = Path(name)
+        place.chmod(0o711)
+        yield place
+
+
+def skip_without(level: Level, place: Path) -> None:
+    if why := lacks(level, place / "data" / "conversations", cli_path()):
+        unsupported(f"the level {level.name}: {why}")
+
+
+def spare_user() -> int:
+    """One that no daemon gives, nor (hardly ever) another run of these tests meanwhile."""
+    return users.NUMBERS.stop + os.getpid() % 8
 
 
 async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:

@@ -29,6 +29,7 @@ from tests.agent_stages import (
     started,
     use,
 )
+from tests.missing import unsupported
 
 pytestmark = pytest.mark.cli
 
@@ -211,7 +212,7 @@ async def test_file_tools_follow_no_link_to_another_conversation(
 ) -> None:
     """CVE-2026-25724: a link led past the rules about files. Without walls it still does."""
     if why := LEVELS[level].missing(tmp_path):
-        pytest.skip(f"this machine does not have the level {level}: {why}")
+        unsupported(f"the level {level}: {why}")
     async with real_stage(tmp_path, level=LEVELS[level]) as stage:
         own, other = stage.agents.new_workspace(), stage.agents.new_workspace()
         secret, link = other.work / "secret", own.work / "notes.txt"

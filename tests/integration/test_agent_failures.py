@@ -172,7 +172,8 @@ async def test_frozen_agent_is_found_out_and_ended_long_before_the_turn_has_run_
         async with started(stage) as agent:
             playing = asyncio.create_task(play(agent, prompt))
             await hold.arrived()
-            os.kill(agent.process.pid, signal.SIGSTOP)
+            for each in processes.members(agent.process):
+                os.kill(each.pid, signal.SIGSTOP)
             with pytest.raises(AgentDied, match="froze"):
                 await playing
             await agent.close()

@@ -11,8 +11,9 @@ import pytest
 
 from daemon.agents import cli_version
 from daemon.isolation.levels import LEVELS
-from tests.escape.__main__ import attacked, not_here
+from tests.escape.__main__ import as_here, attacked, not_here
 from tests.escape.matrix import HOSTS_MAY_SHUT, KNOWN_OPEN, MUST_WORK, Found, flat, open_in
+from tests.missing import unsupported
 
 pytestmark = pytest.mark.cli
 
@@ -52,9 +53,9 @@ def bare() -> Run:
 @pytest.fixture(scope="module", params=[name for name in LEVELS if name != "none"])
 def walled(request: pytest.FixtureRequest) -> Run:
     """All attacks at a level, once for all tests of it."""
-    level = LEVELS[request.param]
+    level = as_here(LEVELS[request.param])
     if why := not_here(level):
-        pytest.skip(f"this machine does not have the level {level.name}: {why}")
+        unsupported(f"the level {level.name}: {why}")
     return Run(level.name, attacked(level))
 
 

@@ -23,7 +23,7 @@ from claude_agent_sdk import (
 from daemon.demo.model import StandInModel
 from daemon.demo.script import directed
 from daemon.isolation.processes import alive, end, members, read_pid_file, tree_rss_bytes
-from tests.integration.isolation_help import Home, make_home, until
+from tests.integration.isolation_help import WALLED, Home, home_at, make_home, until
 
 pytestmark = pytest.mark.cli
 
@@ -36,13 +36,13 @@ async def model() -> AsyncIterator[StandInModel]:
         yield running
 
 
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    home = make_home(tmp_path / "own")
-    yield home
-    ref = read_pid_file(home.pid_file)
-    if ref:
-        await end(ref, grace=0.0)
+@pytest.fixture(params=WALLED)
+async def home(request: pytest.FixtureRequest) -> AsyncIterator[Home]:
+    for home in home_at(request.param):
+        yield home
+        ref = read_pid_file(home.pid_file)
+        if ref:
+            await end(ref, grace=0.0)
 
 
 def options(home: Home, model: StandInModel, token: str = "cap-own") -> ClaudeAgentOptions:
@@ -106,26 +106,26 @@ async def test_bash_sees_the_planned_environment_and_its_own_token(
     assert names <= planned | of_shells | of_the_cli | odd
 
 
-async def test_bash_cannot_reach_beyond_its_walls(
-    home: Home, model: StandInModel, tmp_path: Path
-) -> None:
-    other = make_home(tmp_path / "other")
+async def test_bash_cannot_reach_beyond_its_walls(home: Home, model: StandInModel) -> None:
+    top = home.top.parent
+    other = make_home(top / "other")
     (other.work / "secret").write_text("canary-of-another")
-    (tmp_path / "ledger.db").write_text("canary-of-the-ledger")
+    (top / "ledger.db").write_text("canary-of-the-ledger")
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     attacks = {
-        "other": f"cat {other.work}/secret",
-        "link": f"ln -s {other.work}/secret s; cat s",
-        "hard": f"ln {other.work}/secret h && cat h",
-        "list": f"ls {other.work}",
-        "ledger": f"cat {tmp_path}/ledger.db",
-        "token": f"cat {home.top}/run/a/plan",
+        "other": f"cat '{other.work}/secret'",
+        "link": f"ln -s '{other.work}/secret' s; cat s",
+        "hard": f"ln '{other.work}/secret' h && cat h",
+        "list": f"ls '{other.work}'",
+        "ledger": f"cat '{top}/ledger.db'",
+        "token": f"cat '{home.top}/run/a/plan'",
+        "token within": "cat /run/postroom/plan",
         "environ": f"cat /proc/{os.getpid()}/environ",
         "signal": f"kill -0 {os.getpid()}",
         "port": f"exec 3<>/dev/tcp/127.0.0.1/{port}",
         "udp": f"exec 3<>/dev/udp/127.0.0.1/{port}",
-        "plant": f"echo x > {other.work}/planted",
+        "plant": f"echo x > '{other.work}/planted'",
         "shadow": "cat /etc/shadow",
     }
     script = "; ".join(f"({attack}) 2>/dev/null && echo OPEN-{n}" for n, attack in attacks.items())
@@ -164,11 +164,14 @@ import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
 from claude_agent_sdk import ClaudeSDKClient
+from daemon.isolation.levels import LEVELS, fitted
 from tests.integration.isolation_help import Home
 from tests.integration.test_isolation_cli import bash, options
 
 async def main():
-    home, model = Home(Path(sys.argv[1])), SimpleNamespace(url=sys.argv[2])
+    top, model, level, user = Path(sys.argv[1]), SimpleNamespace(url=sys.argv[2]), *sys.argv[3:]
+    level = fitted(LEVELS[level], top / "data" / "conversations")
+    home = Home(top, level, int(user) if user else None)
     async with ClaudeSDKClient(options(home, model)) as client:
         await bash(client, "touch tool-runs; sleep 90")
 
@@ -182,8 +185,9 @@ async def little_daemon(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process of its own with one agent, whose tool sleeps."""
     daemon = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", LITTLE_DAEMON, str(home.top), model.url),
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())},
+        *(sys.executable, "-c", LITTLE_DAEMON),
+        *(str(home.top), model.url, home.level.name, str(home.user or "")),
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:

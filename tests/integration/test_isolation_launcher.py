@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from daemon.isolation.plan import write_launcher
 from daemon.isolation.processes import alive, members, read_pid_file
-from tests.integration.isolation_help import Home, make_home, until
+from tests.integration.isolation_help import WALLED, Home, home_at, until
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path / "a place with blanks")
+@pytest.fixture(params=WALLED)
+def home(request: pytest.FixtureRequest) -> Iterator[Home]:
+    yield from home_at(request.param)
 
 
 async def test_only_the_plans_environment_arrives(home: Home) -> None:

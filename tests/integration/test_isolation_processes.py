@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.isolation import users
-from daemon.isolation.plan import write_launcher
+from daemon.isolation.levels import LEVELS
 from daemon.isolation.processes import (
     alive,
     end,
@@ -23,7 +22,15 @@ from daemon.isolation.processes import (
     tree_rss_bytes,
 )
 from daemon.model import ProcessRef
-from tests.integration.isolation_help import Home, give, make_home, passable_place, until
+from tests.integration.isolation_help import (
+    WALLED,
+    Home,
+    home_at,
+    make_home,
+    passable_place,
+    spare_user,
+    until,
+)
 
 # A leader with a child, a child in a session of its own, and an orphan in another one.
 FAMILY = """
@@ -40,13 +47,13 @@ DEAF = (
 )
 
 
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    home = make_home(tmp_path)
-    yield home
-    ref = read_pid_file(home.pid_file)
-    if ref:
-        await end(ref, grace=0.0)
+@pytest.fixture(params=WALLED)
+async def home(request: pytest.FixtureRequest) -> AsyncIterator[Home]:
+    for home in home_at(request.param):
+        yield home
+        ref = read_pid_file(home.pid_file)
+        if ref:
+            await end(ref, grace=0.0)
 
 
 async def start(home: Home, script: str) -> tuple[asyncio.subprocess.Process, ProcessRef]:
@@ -67,7 +74,8 @@ async def test_end_leaves_nothing_of_a_family(home: Home) -> None:
     assert await end(ref, grace=20.0)
     assert time.monotonic() - begun < 10, "SIGTERM was enough"
     assert not any(map(alive, family))
-    assert await process.wait() == -signal.SIGTERM
+    # A wrapper tells it as a shell does.
+    assert await process.wait() in {-signal.SIGTERM, 128 + signal.SIGTERM}
 
 
 async def test_family_is_found_after_its_leader_was_killed(home: Home) -> None:
@@ -77,9 +85,20 @@ async def test_family_is_found_after_its_leader_was_killed(home: Home) -> None:
     process.kill()
     await process.wait()
     assert not alive(ref)
-    assert await until(lambda: len(members(ref)) >= 3)
-    assert await end(ref, grace=0.0)
+    if home.level.wrapper is None:
+        assert await until(lambda: len(members(ref)) >= 3)
+        assert await end(ref, grace=0.0)
+    else:
+        assert await until(lambda: not members(ref)), "the kernel ends namespaces as a whole"
     assert not any(map(alive, family))
+
+
+async def test_who_is_told_to_end_has_time_for_it(home: Home) -> None:
+    last_words = "trap 'echo x > farewell; exit 0' TERM; echo x > up; while :; do sleep 0.1; done"
+    process, ref = await start(home, last_words)
+    assert await end(ref, grace=20.0)
+    assert (home.work / "farewell").exists()
+    assert await process.wait() == 0
 
 
 async def test_deaf_ones_are_killed_after_the_grace(home: Home) -> None:
@@ -106,12 +125,10 @@ def place() -> Iterator[Path]:
 
 
 async def test_hidden_one_is_found_by_its_user(place: Path) -> None:
-    # One that no daemon gives, nor (hardly ever) another run of this test meanwhile.
-    home, user = make_home(place), users.NUMBERS.stop + os.getpid() % 8
-    give(home, user)
-    launcher = write_launcher(home.plan(level="uid", user=user), home.top / "run" / "a")
+    user = spare_user()
+    home = make_home(place / "home", LEVELS["uid"], user)
     process = await asyncio.create_subprocess_exec(
-        *(str(launcher), "-c", HIDER), stdin=asyncio.subprocess.DEVNULL
+        *(str(home.launcher()), "-c", HIDER), stdin=asyncio.subprocess.DEVNULL
     )
     assert await until((home.work / "hidden").exists)
     ref = read_pid_file(home.pid_file)

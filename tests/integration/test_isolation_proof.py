@@ -12,10 +12,11 @@ import pytest
 
 from daemon.agents import cli_path
 from daemon.errors import WallError
-from daemon.isolation.levels import LEVELS
+from daemon.isolation.levels import LEVELS, Level
+from daemon.isolation.namespaces import HOST, bubblewrap
 from daemon.isolation.proof import MUST_WORK, choose_level, prove
 from daemon.isolation.walls import Grants, Pairs, landlock_walls
-from tests.integration.isolation_help import make_home, passable_place
+from tests.integration.isolation_help import home_at, make_home, passable_place
 
 ALLOW_EVERYTHING = "06000000" + "0000ff7f"  # one instruction: return SECCOMP_RET_ALLOW
 
@@ -43,14 +44,74 @@ def place() -> Iterator[Path]:
     yield from passable_place()
 
 
-async def test_level_with_users_holds_and_is_what_auto_takes(place: Path) -> None:
+async def test_level_with_users_holds(place: Path) -> None:
     conversations = place / "data" / "conversations"
-    choice = await choose_level("auto", conversations, cli=cli_path())
-    assert (choice.level.name, choice.passed_over) == ("uid", ())
+    choice = await choose_level("uid", conversations, cli=cli_path())
     assert choice.proof is not None
     checked = {check.name for check in choice.proof.checks}
     assert checked >= {"users", "groups", "others", "process_limit", "open the CLI"}
     assert not os.listdir(conversations), "nothing is left behind"  # noqa: PTH208
+
+
+@pytest.fixture
+def wrapped() -> Iterator[tuple[Level, Path]]:
+    """The level `bwrap` as it is here, and a folder for its workspaces."""
+    for home in home_at("bwrap"):
+        yield home.level, home.top.parent / "data" / "conversations"
+
+
+async def test_level_with_namespaces_holds_and_is_what_auto_takes(
+    wrapped: tuple[Level, Path],
+) -> None:
+    level, conversations = wrapped
+    choice = await choose_level("auto", conversations, cli=cli_path())
+    assert (choice.level, choice.passed_over) == (level, ())
+    assert choice.proof is not None
+    checked = {check.name for check in choice.proof.checks}
+    assert checked >= {*level.sees, "process_limit", "speak with the granted port"}
+    assert not os.listdir(conversations), "nothing is left behind"  # noqa: PTH208
+
+
+async def test_auto_takes_users_where_there_are_no_namespaces(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    choice = await choose_level("auto", place / "data" / "conversations", cli=cli_path())
+    assert choice.level.name == "uid"
+    (why,) = choice.passed_over
+    assert why == "bwrap: it needs bubblewrap (on Debian: apt-get install bubblewrap)"
+
+
+Wrapper = Callable[[Grants, Path], list[str]]
+
+
+def without_words(*words: str) -> Wrapper:
+    return lambda *asked: [word for word in bubblewrap(*asked) if word not in words]
+
+
+def with_the_folder_of_all(grants: Grants, interpreter: Path) -> list[str]:
+    command, folder = bubblewrap(grants, interpreter), str(grants.read_write[0].parent.parent)
+    return [*command[:1], "--ro-bind", folder, folder, *command[1:]]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "seen"),
+    [
+        (without_words("--unshare-uts", "--hostname", HOST), "host"),
+        (with_the_folder_of_all, "others"),
+        # No start at all: its parent is no first process, and its port is taken.
+        (without_words("--unshare-pid"), "the probe runs"),
+        (without_words("--unshare-net"), "the probe runs"),
+    ],
+    ids=["uts", "files", "pid", "net"],
+)
+async def test_missing_namespace_is_seen(
+    wrapped: tuple[Level, Path], wrapper: Wrapper, seen: str
+) -> None:
+    level, conversations = wrapped
+    proof = await prove(replace(level, wrapper=wrapper), conversations)
+    assert not proof.holds
+    assert seen in {check.name for check in proof.failures}
 
 
 async def test_cli_that_its_users_cannot_open_rules_the_level_out(place: Path) -> None:
@@ -58,8 +119,8 @@ async def test_cli_that_its_users_cannot_open_rules_the_level_out(place: Path) -
     cli.touch(mode=0o700)
     choice = await choose_level("auto", place / "data" / "conversations", cli=cli)
     assert choice.level.name == "landlock"
-    assert choice.passed_over == (
-        f"uid: other users cannot run {cli}, as they must: set up where they can pass",
+    assert choice.passed_over[-1] == (
+        f"uid: other users cannot run {cli}, as they must: set up where they can pass"
     )
     proof = await prove(LEVELS["uid"], place / "data" / "conversations", cli)
     assert [check.name for check in proof.failures] == ["open the CLI"], "the proof sees it, too"

@@ -13,7 +13,7 @@ from daemon.isolation import users
 from daemon.isolation.levels import LEVELS
 from daemon.model import Prompt, Workspace
 from tests.agent_stages import RealStage, answer, bash, new_uuid, real_stage, say, started
-from tests.integration.isolation_help import passable_place
+from tests.integration.isolation_help import home_at, passable_place
 
 pytestmark = pytest.mark.cli
 
@@ -83,6 +83,26 @@ async def test_workspace_comes_from_another_level_and_goes_back(data: Path) -> N
         (owner,) = owners(workspace)
         assert (owner in users.NUMBERS) == (whose == "a user")
     assert os.stat("/etc/passwd").st_uid == 0, "behind a link nothing is handed over"  # noqa: PTH116
+
+
+async def test_agent_within_namespaces_is_the_same_conversation_as_before() -> None:
+    """It works, resumes what it began at another level, weighs what it weighs, and is gone."""
+    for home in home_at("bwrap"):
+        data, level = home.top.parent / "data", home.level
+        async with real_stage(data, level=LANDLOCK) as stage:
+            workspace = stage.agents.new_workspace()
+            await told(stage, workspace, bash("echo note > note"))
+        async with real_stage(data, level=level) as stage:
+            async with started(stage, workspace) as agent:
+                text = bash("cat note; echo more >> note; uname -n")
+                seen = (await answer(agent, Prompt(new_uuid(), text))).text
+                assert seen.split() == ["note", "postroom"]
+                assert len(stage.model.journal[-1].body["messages"]) > 2, "resumed"
+                assert stage.agents.memory_bytes(agent.process) > 50_000_000
+                assert stage.agents.processes() == {workspace.id: agent.process}
+            assert stage.is_gone(agent.process)
+            await asyncio.to_thread(stage.agents.erase, workspace)
+            assert not workspace.root.exists()
 
 
 async def test_file_with_a_second_name_stays_whose_it_is(data: Path) -> None:

@@ -106,7 +106,7 @@ def read(text: str, tmp_path: Path, **environ: str) -> config.Config:
             "[mcp.postroom]\ncommand = ['notes']\n[profiles.operator]\ntools=['mcp__postroom__x']",
             "profiles.operator.tools.0: 'mcp__postroom__x': write one of",
         ),
-        ("[isolation]\nlevel = 'bwrap'", "isolation.level: 'bwrap' comes with a later version"),
+        ("[isolation]\nlevel = 'gvisor'", "isolation.level: 'gvisor' comes with a later version"),
         ("[ledger]\nurl = 'postgresql://x'", "ledger.url: PostgreSQL comes with a later version"),
         ("[daemon]\nlisten = '0.0.0.0:80'", "daemon.listen: only a loopback address"),
         ("[daemon]\nnotify = ['mail:a@example.com']", "daemon.notify: 'mail:a@example.com' needs"),

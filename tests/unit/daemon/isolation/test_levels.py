@@ -18,8 +18,8 @@ def test_auto_tries_the_strongest_first_and_never_none() -> None:
 
 
 def test_level_of_another_version_is_a_wall_error(tmp_path: Path) -> None:
-    with pytest.raises(WallError, match=r"isolation\.level: 'bwrap'") as caught:
-        available_level("bwrap", tmp_path)
+    with pytest.raises(WallError, match=r"isolation\.level: 'gvisor'") as caught:
+        available_level("gvisor", tmp_path)
     assert caught.value.exit_code == 78
 
 
