@@ -90,12 +90,12 @@ class McpServer:
 
     async def call(self, tool: str, arguments: JsonObject) -> ToolAnswer:
         """What the model reads, always; no secret that the daemon knows is in it."""
-        connection = self._connection
-        if connection is None:
-            return ToolAnswer(_DOWN, failed=True)
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                answer = await connection.call(tool, arguments)
+                await self.tried.wait()  # one that is only starting is waited for
+                if self._connection is None:
+                    return ToolAnswer(_DOWN, failed=True)
+                answer = await self._connection.call(tool, arguments)
         except TimeoutError:
             return ToolAnswer(_SLOW, failed=True)
         except ConnectionError:

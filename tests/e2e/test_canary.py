@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.e2e
 
 BEA, SUPPORT, WRITER = "U0002", "support@example.test", "ann@example.test"
 API_TOKEN = "c4nary/api+token of the tests"
+NOTES_KEY = "c4nary/key of an mcp+server"
+NOTES = Path(__file__).parents[1] / "mcp_standin.py"
 COMMANDS = (("status", "--json"), ("doctor", "--json"), ("dead", "list"), ("conversations", "list"),
             ("audit", "export", "--names"), ("audit", "verify"))  # fmt: skip
 
@@ -61,16 +64,24 @@ def test_the_search_finds_what_is_there() -> None:
 async def test_no_planted_secret_is_found_anywhere(
     new_daemon: NewDaemon, slack: StandInSlack, mail: GuardedMail, model: StandInModel
 ) -> None:
-    planted = (MODEL_KEY, slack.app_token, slack.bot_token, mail.password, API_TOKEN)
+    planted = (MODEL_KEY, slack.app_token, slack.bot_token, mail.password, API_TOKEN, NOTES_KEY)
     daemon = new_daemon(
-        {"IMAP_PASSWORD": mail.password, "API_TOKEN": API_TOKEN},
+        {"IMAP_PASSWORD": mail.password, "API_TOKEN": API_TOKEN, "NOTES_KEY": NOTES_KEY},
         daemon={"log_level": "debug", "api_token": {"env": "API_TOKEN"}},
         connectors__support=mailbox(mail),
+        mcp__notes={
+            "command": [sys.executable, str(NOTES)],
+            "env": {"NOTES_KEY": {"env": "NOTES_KEY"}},
+            "only_read": {"tell": "it tells what it must not"},
+        },
+        profiles__member={"tools": ["Read", "Bash", "mcp__notes__tell"]},
     )
     daemon.environ["POSTROOM__DAEMON__LISTEN"] = f"0.0.0.0:{daemon.port}"
     seen: dict[str, bytes] = {}
     async with daemon:
         said = slack.dm(BEA, f"[[tool:Bash {json.dumps({'command': loot(daemon)})}]]")
+        told = slack.dm(BEA, "[[tool:mcp__notes__tell {}]]")
+        assert (await slack.wait_for_answer(told, within=60)).text.strip() == "it is [redacted]"
         letter = await mail.write(WRITER, SUPPORT, "Hours", "When are you open? [[say:at nine]]")
         assert (await slack.wait_for_answer(said, within=60)).text.strip() == "looked"
         await mail.answer_to(letter, within=60)

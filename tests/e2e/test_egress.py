@@ -31,7 +31,7 @@ async def test_a_shell_is_let_out_by_its_list_only_and_all_of_it_is_told(
     )
     async with daemon:
         said = slack.mention(ADA, GENERAL, f"[[tool:Bash {json.dumps({'command': FETCH})}]]")
-        listed, unlisted = (await slack.wait_for_answer(said, within=60)).text.strip().splitlines()
+        listed, unlisted = (await slack.wait_for_answer(said, within=100)).text.strip().splitlines()
         assert "502 This" in listed, listed  # not found, or no name server to ask
         assert "403 This host and port are not on the list" in unlisted
 
