@@ -143,6 +143,20 @@ async def test_closed_agent_leaves_no_process(stage: Stage) -> None:
     await agent.close()  # again
 
 
+async def test_what_a_workspace_takes_up_on_the_disk_is_told(stage: Stage) -> None:
+    workspace = stage.agents.new_workspace()
+    async with started(stage, workspace) as agent:
+        await answer(agent, stage.says("one"))
+    before = stage.agents.disk_bytes(workspace)
+    assert before
+    for folder in (workspace.work, workspace.config, workspace.home, workspace.tmp):
+        (folder / "more").write_bytes(bytes(2**20))
+    assert (stage.agents.disk_bytes(workspace) or 0) - before == 4 * 2**20
+    stage.agents.erase(workspace)
+    with pytest.raises(FileNotFoundError):
+        stage.agents.disk_bytes(workspace)
+
+
 async def test_busy_agent_closes_and_its_turn_sees_a_death_or_an_interrupt(stage: Stage) -> None:
     prompt, hold = stage.held("never")
     async with started(stage) as agent:
