@@ -16,6 +16,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,32 @@ import structlog
 from tests.load.flood import conversations, flood
 from tests.load.recovery import recovery
 from tests.load.report import Report
-from tests.load.soak import soak
+from tests.load.soak import PAUSE_SECONDS, soak
 
 PARTS: dict[str, Callable[[Path, Report, int], Coroutine[Any, Any, None]]] = {
     "flood": flood,
     "conversations": conversations,
     "recovery": recovery,
-    "soak": soak,
 }
 SIZES = {"flood": 10_000, "conversations": 2_000, "recovery": 10_000, "soak": 60}
-LONG = ("soak",)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], help="all but soak, where none is named"
+        "parts", nargs="*", choices=[*SIZES, []], help="all but soak, where none is named"
     )
     parser.add_argument("--share", type=float, default=1.0, help="of the sizes above: 0.1 to try")
+    parser.add_argument(
+        "--pause", type=float, default=PAUSE_SECONDS, help="of the soak: seconds between messages"
+    )
     told = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     report = Report()
-    for name in told.parts or [name for name in PARTS if name not in LONG]:
+    parts = {**PARTS, "soak": partial(soak, pause=told.pause)}
+    for name in told.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="postroom-load-") as directory:
-            asyncio.run(PARTS[name](Path(directory), report, int(SIZES[name] * told.share)))
+            asyncio.run(parts[name](Path(directory), report, int(SIZES[name] * told.share)))
     report.show()
     return 1 if report.broken else 0
 

@@ -22,7 +22,7 @@ from tests.faults.stage import MARK, OPERATORS, Stage, on_stage
 from tests.load.report import Report, seconds
 
 SEED = 1
-PAUSE_SECONDS = 2.0  # between two messages, on the average
+PAUSE_SECONDS = 2.0
 THREADS = 12  # that people go on with: four times the processes
 MAIL, NEW, TOOL = 0.1, 0.15, 0.1  # shares of what is said
 AT_WORK = '[[tool:Bash {"command": "date >> log; wc -l log"}]]'
@@ -53,13 +53,14 @@ OF_A_LOOK: tuple[tuple[str, Callable[[Look], float], str], ...] = (
 GROWTH = {"memory": 8, "descriptors": 4, "tasks": 4, "CLI processes": 1}
 
 
-async def soak(root: Path, report: Report, minutes: int) -> None:
+async def soak(root: Path, report: Report, minutes: int, pause: float) -> None:
+    """`pause` is the seconds between two messages, on the average."""
     rng = random.Random(SEED)
     async with on_stage(root, mail=True) as stage:
         daemon = stage.daemon(connectors__support={"max_replies_per_sender_daily": 10_000})
         async with daemon:
             until = time.monotonic() + 60 * minutes
-            talking = asyncio.create_task(_talk(stage, rng, until))
+            talking = asyncio.create_task(_talk(stage, rng, until, pause))
             looks = [look async for look in _looks(daemon, until)]
             asked_at = await talking
             with contextlib.suppress(AssertionError):
@@ -69,7 +70,9 @@ async def soak(root: Path, report: Report, minutes: int) -> None:
         _judge(report, stage, daemon, looks, status)
 
 
-async def _talk(stage: Stage, rng: random.Random, until: float) -> dict[str, float]:
+async def _talk(
+    stage: Stage, rng: random.Random, until: float, pause: float
+) -> dict[str, float]:
     """Write as people do, until then; when each mark of a thread was asked (Unix seconds)."""
     asked_at: dict[str, float] = {}
     threads: list[Said] = []
@@ -83,7 +86,7 @@ async def _talk(stage: Stage, rng: random.Random, until: float) -> dict[str, flo
             asked_at[stage.asked[-1]] = time.time()
             if thread is None:
                 threads = [*threads, said][-THREADS:]
-        await asyncio.sleep(rng.expovariate(1 / PAUSE_SECONDS))
+        await asyncio.sleep(rng.expovariate(1 / pause))
     return asked_at
 
 
