@@ -1,4 +1,6 @@
-"""What holds for every test: nothing of the environment's Claude or Anthropic settings is seen."""
+"""What holds for every test: nothing of the environment's Claude or Anthropic settings is seen, and
+no test is against the clock.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.missing", "tests.dovecot"]
 
 AMBIENT = ("ANTHROPIC_", "CLAUDE")
+
+# Its clocks (0.2 s for an example, by default) tell a slow machine from a quick one, and no more.
+settings.register_profile("postroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("postroom")
 
 
 @pytest.fixture(scope="session", autouse=True)

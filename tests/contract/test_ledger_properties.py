@@ -137,7 +137,7 @@ async def lived_through(implementation: Implementation, happenings: Sequence[Eve
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS, ids=lambda each: each.name)
 @given(happenings=events)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_whatever_happens_each_message_is_answered_once_and_in_order(
     implementation: Implementation, happenings: list[Event]
 ) -> None:

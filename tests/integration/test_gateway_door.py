@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.gateway import Outcome, door
@@ -152,7 +152,7 @@ async def test_odd_headers_are_refused(world: Rig, headers: str, status: int) ->
     assert world.model.journal == []
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 @given(
     st.text(max_size=60)
     | st.lists(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.demo.messages_api import frames, message_body
@@ -19,7 +19,7 @@ from daemon.demo.script import Reply
 from tests.integration.gateway_help import KEY, MODEL, ask, rig, turn
 from tests.integration.test_gateway_streams import upstream
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=25)
 USAGE = {"input_tokens": 7, "output_tokens": 9}
 STREAM = b"".join(
     frame.encode() for frame in frames(message_body(MODEL, Reply("grüße € " * 9), USAGE))

@@ -37,7 +37,6 @@ EXAMPLES = 25  # of each operation and kind
 
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

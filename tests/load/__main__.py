@@ -27,7 +27,8 @@ from tests.load.recovery import recovery
 from tests.load.report import Report
 from tests.load.soak import PAUSE_SECONDS, soak
 
-PARTS: dict[str, Callable[[Path, Report, int], Coroutine[Any, Any, None]]] = {
+Part = Callable[[Path, Report, int], Coroutine[Any, Any, None]]
+PARTS: dict[str, Part] = {
     "flood": flood,
     "conversations": conversations,
     "recovery": recovery,
@@ -47,7 +48,7 @@ def main() -> int:
     told = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     report = Report()
-    parts = {**PARTS, "soak": partial(soak, pause=told.pause)}
+    parts: dict[str, Part] = {**PARTS, "soak": partial(soak, pause=told.pause)}
     for name in told.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="postroom-load-") as directory:
             asyncio.run(parts[name](Path(directory), report, int(SIZES[name] * told.share)))

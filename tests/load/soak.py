@@ -70,9 +70,7 @@ async def soak(root: Path, report: Report, minutes: int, pause: float) -> None:
         _judge(report, stage, daemon, looks, status)
 
 
-async def _talk(
-    stage: Stage, rng: random.Random, until: float, pause: float
-) -> dict[str, float]:
+async def _talk(stage: Stage, rng: random.Random, until: float, pause: float) -> dict[str, float]:
     """Write as people do, until then; when each mark of a thread was asked (Unix seconds)."""
     asked_at: dict[str, float] = {}
     threads: list[Said] = []

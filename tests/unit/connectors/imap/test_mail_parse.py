@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.imap.cleaning import MAX_HEADER
@@ -107,7 +107,6 @@ _mails = st.builds(
 )
 
 
-@settings(deadline=None)
 @example(b"Content-Type: \0/\r\n\r\nhello")
 @example(b"From: \0@\0\r\nMessage-ID: <\0>\r\n\r\nhello")
 @given(st.binary(max_size=2000) | _mails)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.gateway import body as bodies
@@ -174,7 +174,7 @@ JSONS = st.recursive(
 KEYS = st.sampled_from([*sorted(bodies._KEYS), "mcp_servers", "container", "x"])
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.dictionaries(KEYS, JSONS, max_size=8) | JSONS | st.binary(max_size=60))
 def test_any_body_is_judged_without_breaking(document: Any) -> None:
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
