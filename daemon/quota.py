@@ -25,11 +25,14 @@ class Quota:
 
     def __init__(self, agents: Agents, clock: Clock, limit: int) -> None:
         self._agents, self._clock, self._limit = agents, clock, limit
-        self._above: dict[str, int] = {}  # bytes of those above the limit, by workspace
+        # By workspace, of those above the limit: bytes when it had last outgrown, or fewest since.
+        self._above: dict[str, int] = {}
         self._looked = 0.0
 
     async def outgrown(self, workspace: Workspace) -> bool:
-        """Whether it is above the limit, and has grown there since it was last looked at."""
+        """Whether it is above the limit, and has grown there: since the last time that it had, and
+        from the least that it has come down to since. Many small steps are growth like a large one.
+        """
         began = self._clock.monotonic()
         try:
             size = await asyncio.to_thread(self._agents.disk_bytes, workspace)
@@ -44,8 +47,9 @@ class Quota:
             return True
         if size <= self._limit:
             return False
-        self._above[workspace.id] = size
-        return size > before + TIDYING_BYTES
+        grown = size > before + TIDYING_BYTES
+        self._above[workspace.id] = size if grown else min(size, before)
+        return grown
 
     def rest(self) -> float:
         """For how many seconds the disk is to be left alone, after what was looked at since this

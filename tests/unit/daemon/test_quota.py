@@ -41,6 +41,22 @@ async def test_who_is_above_the_limit_may_stay_and_shrink_there_but_not_grow(
     assert await quota.outgrown(workspace), "what was forgiven is not forgiven for ever"
 
 
+async def test_many_small_steps_are_growth_like_a_large_one(tmp_path: Path) -> None:
+    agents = ScriptedAgents(tmp_path)
+    quota, workspace = Quota(agents, ManualClock(), LIMIT), agents.new_workspace()
+    step, size = TIDYING_BYTES * 3 // 4, 2 * LIMIT
+    holds(workspace, size)
+    assert await quota.outgrown(workspace)
+    holds(workspace, size + step)
+    assert not await quota.outgrown(workspace)
+    holds(workspace, size + 2 * step)
+    assert await quota.outgrown(workspace)
+    holds(workspace, size)
+    assert not await quota.outgrown(workspace)
+    holds(workspace, size + 2 * step)
+    assert await quota.outgrown(workspace), "what was deleted is no room to grow into again"
+
+
 async def test_what_cannot_be_measured_is_let_be_and_what_is_hidden_is_not(tmp_path: Path) -> None:
     agents = ScriptedAgents(tmp_path)
     quota, workspace = Quota(agents, ManualClock(), LIMIT), agents.new_workspace()
