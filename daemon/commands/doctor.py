@@ -181,6 +181,8 @@ async def _model(config: Config, *, live: bool) -> tuple[Finding, ...]:
             session.post(order.url, data=order.body, headers=order.headers) as answer,
         ):
             status = answer.status
+    except ConfigError as error:
+        return (Finding("model", FAIL, str(error), "set agent.api_key"),)
     except KeyRefusedError:
         return (Finding("model", FAIL, "the key is refused", "set agent.api_key"),)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -198,6 +198,12 @@ async def test_a_cloud_is_tried_in_its_own_way(
         account.write_text(other.key_file().replace(other.url, cloud.url))
         status, found = await doctor()
         assert (status, found["model"]["detail"]) == (1, "the key is refused")
+        broken = json.loads(cloud.key_file()) | {"private_key": "no PEM"}
+        account.write_text(json.dumps(broken))
+        status, found = await doctor()
+        assert (status, found["model"]["mend"]) == (1, "set agent.api_key")
+        assert "no RSA key in PEM" in found["model"]["detail"]
+        assert "isolation" in found, "what else there is to say is said, too"
 
 
 @pytest.mark.parametrize(("program", "state"), [("sh", "pass"), ("/no/such/program", "fail")])
