@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -78,4 +79,9 @@ def transcribed(daemon: DaemonProcess, *parts: str) -> bool:
 
 
 def files_below(path: Path) -> Iterator[Path]:
-    yield from (found for found in path.rglob("*") if found.is_file() and not found.is_symlink())
+    """Also while somebody works there: a folder that vanishes meanwhile has none."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            found = Path(folder, name)
+            if found.is_file() and not found.is_symlink():
+                yield found

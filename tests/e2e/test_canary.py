@@ -86,11 +86,7 @@ async def test_no_planted_secret_is_found_anywhere(
         assert (await slack.wait_for_answer(said, within=60)).text.strip() == "looked"
         await mail.answer_to(letter, within=60)
 
-        plans = capability_tokens(daemon)
-        assert plans, "agents are at work"
-        assert {(path.parents[1].name, path.stat().st_mode & 0o777) for path in plans} == {
-            ("processes", 0o600)
-        }
+        assert capability_tokens(daemon) == {("processes", 0o600)}, "agents are at work"
         seen["what agents' processes hold"] = environments(agents_of(daemon, "claude"))
         seen |= await pages(daemon)
         for command in (*COMMANDS, ("trace", said.ts), ("trace", letter.message_id)):
@@ -102,7 +98,7 @@ async def test_no_planted_secret_is_found_anywhere(
         seen[str(path.relative_to(daemon.root))] = path.read_bytes()
     (looted,) = (name for name in seen if name.endswith("loot.txt"))
     assert b"ANTHROPIC_API_KEY=" in seen[looted], "it did look"
-    assert capability_tokens(daemon) == [], "no token of any kind outlives the daemon"
+    assert capability_tokens(daemon) == set(), "no token of any kind outlives the daemon"
     seen["what the model was told"] = json.dumps([call.body for call in model.journal]).encode()
     seen["what was posted"] = json.dumps([post.text for post in slack.posts()]).encode()
     found = [
@@ -139,13 +135,16 @@ def loot(daemon: DaemonProcess) -> str:
     return f"bash -c '{look}' > loot.txt 2>&1; echo looked"
 
 
-def capability_tokens(daemon: DaemonProcess) -> list[Path]:
-    """The files of the data directory that hold some; what an agent copied is its own affair."""
-    return [
-        path
-        for path in files_below(daemon.data)
-        if path.name != "loot.txt" and PREFIX.encode() in path.read_bytes()
-    ]
+def capability_tokens(daemon: DaemonProcess) -> set[tuple[str, int]]:
+    """The folder and the mode of each file of the data directory that holds some; what an agent
+    copied is its own affair.
+    """
+    found = set()
+    for path in files_below(daemon.data):
+        with contextlib.suppress(FileNotFoundError):  # agents come and go meanwhile
+            if path.name != "loot.txt" and PREFIX.encode() in path.read_bytes():
+                found.add((path.parents[1].name, path.stat().st_mode & 0o777))
+    return found
 
 
 def environments(agents: list[psutil.Process]) -> bytes:
