@@ -121,18 +121,41 @@ def remove_tree(path: Path) -> None:
     if path.is_dir():
         try:
             shutil.rmtree(path)
-        except PermissionError:
+        except (OSError, RecursionError):  # it goes down by one call and one descriptor a folder
             _take_back(path)
             shutil.rmtree(path)
 
 
 def _take_back(path: Path) -> None:
     """Give ourselves all rights to a directory and those in it, as an agent may have taken them
-    from its own. Links are not followed.
+    from its own, and bring up to it what lies deeper than DEEPEST. Links are not followed.
     """
-    waiting = [path]
-    while waiting:
-        folder = waiting.pop()
-        folder.chmod(0o700)
-        with os.scandir(folder) as entries:
-            waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+    path.chmod(0o700)
+    top = os.open(path, os.O_RDONLY | _FOLDER)
+    try:
+        deep = ["."]
+        while deep:
+            with _opened(deep.pop(), top) as folder:
+                deep += _brought_up(folder, top, DEEPEST)
+    finally:
+        os.close(top)
+
+
+def _brought_up(folder: int, top: int, depth: int) -> list[str]:
+    """The new names in `top` of what lay deeper in an open folder. By descriptors, as above."""
+    moved: list[str] = []
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        place = os.open(name, os.O_PATH | _FOLDER, dir_fd=folder)
+        try:
+            Path(f"/proc/self/fd/{place}").chmod(0o700)
+            if depth:
+                with _opened(".", place) as inner:
+                    moved += _brought_up(inner, top, depth - 1)
+            else:
+                moved.append(uuid.uuid4().hex)
+                os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+        finally:
+            os.close(place)
+    return moved

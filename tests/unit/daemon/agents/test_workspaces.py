@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,24 @@ def test_what_an_agent_locked_is_removed_all_the_same(common_folder: Path) -> No
     remove_tree(made.root)
     assert not made.root.exists()
     assert outside.stat().st_mode & 0o777 == 0o500, "what a link points to is not touched"
+
+
+def test_what_an_agent_nested_deeper_than_one_can_go_is_removed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    made = make_workspace(tmp_path)
+    folder = os.open(made.work, os.O_RDONLY)
+    for _ in range(2 * sys.getrecursionlimit()):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    try:
+        remove_tree(made.root)
+        assert not made.root.exists()
+    finally:  # what stays would break pytest's own clearing up, of later runs as well
+        subprocess.run(["rm", "-rf", str(made.root)], check=True)
 
 
 def test_what_is_on_the_disk_is_counted_once_and_links_lead_nowhere(tmp_path: Path) -> None:
