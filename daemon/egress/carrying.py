@@ -46,7 +46,8 @@ async def carry(client: Line, outside: Line, outing: Outing, carriage: Carriage)
 
             def spend(sent: int, received: int) -> bool:
                 """Count bytes. False: these were too many."""
-                patience.reschedule(loop.time() + IDLE_SECONDS)
+                if not patience.expired():  # what comes at that very moment comes too late
+                    patience.reschedule(loop.time() + IDLE_SECONDS)
                 outing.sent += sent
                 outing.received += received
                 carriage.sent += sent

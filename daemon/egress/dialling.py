@@ -78,7 +78,11 @@ class SystemResolver:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
                 loop.call_soon_threadsafe(self._take, answer, found)
 
-        threading.Thread(target=ask, name="egress-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="egress-lookup", daemon=True).start()
+        except RuntimeError as error:  # the machine gives no more threads
+            self._free.release()
+            raise OSError(str(error)) from error
         return await answer
 
     def _take(self, answer: asyncio.Future[Sequence[str]], found: Sequence[str] | OSError) -> None:

@@ -28,6 +28,7 @@ from daemon.model import AGENT, Audited, Health, HealthState, JsonObject, Trust
 log = structlog.get_logger()
 
 HEAD_SECONDS = 10.0  # from the beginning of a connection to the end of its request's head
+LEAVE_SECONDS = 10.0  # that a client has to read what is left for it
 MOST_AT_ONCE = 32  # connections of one turn
 MOST_OF_A_TURN = 500  # each is recorded
 MAX_CONNECTIONS = 512  # a client that opens more must not use up the daemon's descriptors
@@ -128,10 +129,10 @@ class EgressProxy:
         self._connections.add(task)
         try:
             await self._serve(client, task)
-            writer.close()  # when all is written
+            await _leave(client)
         except asyncio.CancelledError:
             client.abort()  # and there it ends: nobody waits for more of this task
-        except (OSError, EOFError):  # the client has gone
+        except (OSError, EOFError):  # the client has gone, or does not read
             client.abort()
         except Exception:  # the boundary of a connection: a defect of ours ends no other one
             log.exception("egress.connection_broke")
@@ -238,6 +239,15 @@ class EgressProxy:
     def _count(self, verdict: Verdict) -> None:
         self._counts[verdict] += 1
         self._metrics.egress_connections.labels(verdict).inc()
+
+
+async def _leave(client: Line) -> None:
+    """Close the connection once all is written. Until then it counts, and ends with its turn: a
+    client that reads nothing must not hold a descriptor. Raises OSError.
+    """
+    client.writer.close()
+    async with asyncio.timeout(LEAVE_SECONDS):
+        await client.writer.wait_closed()
 
 
 async def _asked(client: Line) -> requests.Asked:

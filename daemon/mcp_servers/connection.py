@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from daemon.errors import Unavailable
+from daemon.logs import hidden
 from daemon.model import JsonObject
 from daemon.ports import ToolAnswer, ToolSpec
 
@@ -53,7 +54,7 @@ class Connection:
         except MCPError as error:
             if error.code == mcp.CONNECTION_CLOSED:
                 raise ConnectionError from error
-            return ToolAnswer(_short(error.message), failed=True)  # its own word on the call
+            return ToolAnswer(_readable(error.message), failed=True)  # its own word on the call
         assert isinstance(result, mcp.CallToolResult)  # noqa: S101 - nothing else is asked for
         return told(result)
 
@@ -111,7 +112,7 @@ async def _listed(session: ClientSession) -> Mapping[str, ToolSpec]:
 
 
 def _spec(tool: mcp.Tool) -> ToolSpec:
-    description = (tool.description or tool.title or tool.name)[:MOST_DESCRIPTION]
+    description = hidden(tool.description or tool.title or tool.name)[:MOST_DESCRIPTION]
     return ToolSpec(tool.name, description, tool.input_schema, answer="")
 
 
@@ -157,10 +158,14 @@ def told(result: mcp.CallToolResult) -> ToolAnswer:
     ]
     if not parts and result.structured_content is not None:
         parts = [json.dumps(result.structured_content)]
-    return ToolAnswer(_short("\n".join(parts)), failed=bool(result.is_error))
+    return ToolAnswer(_readable("\n".join(parts)), failed=bool(result.is_error))
 
 
-def _short(text: str) -> str:
+def _readable(text: str) -> str:
+    """No longer than may be, and without the secrets that the daemon knows: these are looked for
+    first, as the beginning of one that is cut in two would not be found.
+    """
     if len(text) <= MOST_ANSWER:
-        return text
-    return f"{text[:MOST_ANSWER]}\n[cut off here: {len(text):,} characters in all]"
+        return hidden(text)
+    begin = hidden(text[: 2 * MOST_ANSWER])[:MOST_ANSWER]
+    return f"{begin}\n[cut off here: {len(text):,} characters in all]"

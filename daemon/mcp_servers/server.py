@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Mapping, Sequence
@@ -75,9 +74,10 @@ class McpServer:
 
     async def run(self) -> None:
         """Until cancelled. Raises Unavailable where it does not start, and when it ends."""
-        self._trouble = "its process ended"
+        self._trouble = "it is starting"
         try:
             await self._live()
+            self._trouble = "its process ended"
         except Unavailable as error:
             self._trouble = str(error)
         except Exception:  # whatever a server sends: it must not use up the daemon's restarts
@@ -95,7 +95,7 @@ class McpServer:
                 await self.tried.wait()  # one that is only starting is waited for
                 if self._connection is None:
                     return ToolAnswer(_DOWN, failed=True)
-                answer = await self._connection.call(tool, arguments)
+                return await self._connection.call(tool, arguments)
         except TimeoutError:
             return ToolAnswer(_SLOW, failed=True)
         except ConnectionError:
@@ -103,7 +103,6 @@ class McpServer:
         except Exception:  # the boundary to the model: no exception's text crosses it
             log.exception("mcp.call_broke", server=self.name, tool=tool)
             return ToolAnswer(_FAILED, failed=True)
-        return ToolAnswer(hidden(answer.text), failed=answer.failed)
 
     def health(self) -> Health:
         """Never unready: messages are accepted without it."""
@@ -166,11 +165,21 @@ class McpServer:
             raise Unavailable("the former process cannot be ended")
 
     async def _log_stderr(self, process: asyncio.subprocess.Process) -> None:
-        """All of it is read, so that it never stands still; the beginning is logged."""
+        """All of it is read, so that it never stands still; the beginning is logged, line by line,
+        with secrets looked for before a line is cut.
+        """
         assert process.stderr is not None  # noqa: S101 - it was started with a pipe
         left = STDERR_LINES
-        with contextlib.suppress(OSError):
-            while part := await process.stderr.read(1 << 16):
-                for line in part.decode("utf-8", "replace").splitlines()[:left]:
-                    left -= 1
-                    log.info("mcp.stderr", server=self.name, line=line[:STDERR_CHARACTERS])
+        while True:
+            try:
+                line = await process.stderr.readline()
+            except ValueError:  # longer than any may be, and gone
+                continue
+            except OSError:
+                return
+            if not line:
+                return
+            if left:
+                left -= 1
+                text = hidden(line[: 20 * STDERR_CHARACTERS].decode("utf-8", "replace").rstrip())
+                log.info("mcp.stderr", server=self.name, line=text[:STDERR_CHARACTERS])

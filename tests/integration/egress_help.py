@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -105,9 +106,18 @@ class Stand:
         found = self.metrics.registry.get_sample_value("postroom_egress_connections_total", labels)
         return found or 0.0
 
-    async def ask(self, token: str, target: str = "") -> tuple[str, Tunnel]:
-        """The status line of an answer, and the way behind it."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
+    async def ask(
+        self, token: str, target: str = "", *, room: int | None = None
+    ) -> tuple[str, Tunnel]:
+        """The status line of an answer, and the way behind it; `room` is how many bytes the kernel
+        keeps of what the client does not read.
+        """
+        client = socket.socket()
+        if room is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.proxy.port))
+        reader, writer = await asyncio.open_connection(sock=client)
         self._writers.append(writer)
         shown = base64.b64encode(f"postroom:{token}".encode()).decode()
         target = target or f"{HOST}:{self.outside.port}"

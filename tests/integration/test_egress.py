@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -179,6 +180,35 @@ async def test_a_connection_that_is_silent_ends(
     assert await tunnel.rest() == b""
     (closed,) = await stand.audit.until("egress.closed")
     assert closed.facts["ended"] == "idle"
+
+
+@pytest.mark.parametrize(("ended_by", "leave_seconds"), [("its turn", 600.0), ("time", 0.05)])
+async def test_a_client_that_does_not_read_is_not_held_for_ever(
+    gateway: Rig,
+    stand: Stand,
+    monkeypatch: pytest.MonkeyPatch,
+    ended_by: str,
+    leave_seconds: float,
+) -> None:
+    monkeypatch.setattr(carrying, "MOST_RECEIVED", 70_000)
+    monkeypatch.setattr(proxy, "LEAVE_SECONDS", leave_seconds)
+    assert stand.proxy._server
+    for listening in stand.proxy._server.sockets:  # what it accepts has as little room
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    token = gateway.token(turn())
+    _, tunnel = await stand.ask(token, room=4096)
+    tunnel.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    line = b"x" * 30_000 + b"\n"
+    tunnel.writer.write(3 * line)
+    (closed,) = await stand.audit.until("egress.closed")
+    assert closed.facts["ended"] == "spent"
+    if ended_by == "its turn":
+        await gateway.gateway.close_turn(token)
+    async with asyncio.timeout(20):
+        while stand.proxy.health().numbers["open"]:
+            await asyncio.sleep(0.01)
+    tunnel.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert len(await tunnel.rest()) < len(line), "what was not read is gone"
 
 
 async def test_who_asks_for_nothing_is_not_waited_for(

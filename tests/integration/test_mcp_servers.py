@@ -10,13 +10,15 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import mcp.types as mcp
 import pytest
+from structlog.testing import capture_logs
 
 from daemon import logs
 from daemon.clock import SystemClock
 from daemon.errors import Unavailable
 from daemon.isolation import processes
-from daemon.mcp_servers import McpServer, server
+from daemon.mcp_servers import McpServer, connection, server
 from daemon.metrics import Metrics
 from daemon.model import HealthState
 from daemon.ports import ToolAnswer
@@ -98,6 +100,30 @@ async def test_no_secret_that_the_daemon_knows_comes_through(up: McpServer) -> N
     redactor = logs.set_up("info", "json")
     redactor.learn([KEY])
     assert (await up.call("tell", {})).text == "it is [redacted]"
+
+
+def test_no_part_of_one_does_where_an_answer_is_cut() -> None:
+    logs.set_up("info", "json").learn([KEY])
+    text = "x" * (connection.MOST_ANSWER - 6) + KEY + "y" * 100
+    result = mcp.CallToolResult(content=[mcp.TextContent(type="text", text=text)])
+    assert KEY[:6] not in connection.told(result).text
+
+
+async def test_nor_where_what_it_logs_is_cut(tmp_path: Path) -> None:
+    """By the length of a line, and where the pipe is read."""
+    logs.set_up("info", "json").learn([KEY])
+    filler = "x" * (server.STDERR_CHARACTERS - 6)
+    said = f"echo {filler}{KEY} >&2; printf {KEY[:9]} >&2; sleep 0.3; echo {KEY[9:]} >&2"
+    served = notes(tmp_path, "/bin/sh", "-c", f"{said}; exec {sys.executable} {STANDIN}")
+    with capture_logs() as logged:
+        async with running(served):
+            assert await served.call("count", {}) == ToolAnswer("0")
+            async with asyncio.timeout(SECONDS):
+                while len(lines := [e["line"] for e in logged if e["event"] == "mcp.stderr"]) < 3:
+                    await asyncio.sleep(0.02)
+    assert lines[1:] == ["[redacted]", "the notes are open"]
+    assert lines[0].endswith("x[redac")
+    assert not any(KEY[:6] in line or KEY[9:] in line for line in lines)
 
 
 async def test_one_that_does_not_answer_is_not_waited_for(

@@ -123,6 +123,21 @@ async def test_nobody_waits_for_ever_for_a_name(monkeypatch: pytest.MonkeyPatch)
     assert await verdict(Dialler(Silent())) is Verdict.UNREACHABLE
 
 
+async def test_where_no_thread_can_begin_the_next_look_up_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(dialling, "LOOKUPS", 1)
+    resolver = SystemResolver(lambda _: ["127.0.0.2"])
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", refuse)
+        assert await verdict(Dialler(resolver)) is Verdict.UNRESOLVED
+    async with asyncio.timeout(20):
+        assert await resolver.addresses(Destination("host.example", 1)) == ["127.0.0.2"]
+
+
 async def test_a_name_server_that_does_not_answer_holds_so_many_threads_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
