@@ -14,6 +14,9 @@ from daemon.errors import NotReachable, WrongUsage
 # The ledger is copied by itself; the rest belongs to processes that a copy does not have.
 _LEFT_OUT = frozenset({"ledger.db", "ledger.db-wal", "ledger.db-shm", "lock", "processes"})
 
+# An agent may nest folders as deep as it likes; what is copied is named by whole paths.
+_DEEPEST, _LONGEST = 200, 3000  # folders, and bytes, of 4096 that the kernel takes
+
 
 async def back_up(config: Config, path: Path) -> None:
     """Copy into the new directory `path`, laid out as a data directory that can be run from. It
@@ -64,9 +67,13 @@ def _copy(source: Path, target: Path) -> None:
 
 def _temporary(folder: str, names: list[str]) -> list[str]:
     """What is no part of a backup: what lies in a workspace's `tmp` (which must be there for its
-    next process), and what is no file (a socket, a pipe).
+    next process), what is no file (a socket, a pipe), and what is nested too deep, which is told.
     """
     here = Path(folder)
+    if len(here.parts) > _DEEPEST or len(os.fsencode(here)) > _LONGEST:
+        if names:
+            typer.echo(f"left out, as it is nested too deep: what lies in {folder[:500]}", err=True)
+        return names
     if here.name == "tmp" and here.parent.parent.name == "conversations":
         return names
     return [name for name in names if not _copyable(here / name)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from daemon import config as configuration
+from daemon.agents.workspaces import remove_tree
 from daemon.clock import ManualClock
 from daemon.commands.backup import back_up
 from daemon.errors import NotReachable, PostroomError
@@ -74,6 +75,30 @@ async def test_a_backup_holds_all_that_a_daemon_needs_and_nothing_of_processes(
     assert turn.workspace.root == copy / home
     assert await restored.workspace(ConversationId("t1")) == turn.workspace
     await restored.close()
+
+
+@pytest.mark.parametrize(("name", "times"), [("d", 1200), ("d" * 250, 20)])
+async def test_folders_without_end_are_left_out_and_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, times: int
+) -> None:
+    stage = await lived_in(tmp_path / "data")
+    endless = tmp_path / "data" / "conversations" / "ws-t1" / "work" / "endless"
+    endless.mkdir()
+    folder = os.open(endless, os.O_RDONLY)
+    for _ in range(times):
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    try:
+        await back_up(config(tmp_path / "data"), tmp_path / "copy")
+    finally:
+        remove_tree(endless)  # pytest's own way out is not made for it
+    await stage.ledger.close()
+    assert (tmp_path / "copy" / "ledger.db").exists()
+    assert (tmp_path / "copy" / "conversations" / "ws-t1" / "work" / "link").is_symlink()
+    assert f"{endless}" in capsys.readouterr().err
 
 
 async def test_what_is_there_already_is_not_touched(tmp_path: Path) -> None:
