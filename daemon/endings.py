@@ -94,20 +94,24 @@ class Endings:
         effects = await self.compose(turn, texts.STOPPED, "stopped")
         return await self._end(turn, Ending(TurnState.STOPPED, "", "a person stopped it", effects))
 
-    async def refused(self, turn: Turn, budget: Budget, *, sent: bool, told: bool) -> str:
-        """A budget is spent. A daily one's turn waits for the next day (UTC), the person told once;
-        a budget of the turn's or the conversation's own ends the turn with its sentence.
+    async def refused(self, turn: Turn, budget: Budget, *, sent: bool) -> str:
+        """A budget is spent. A daily one's turn waits for the next day (UTC), the person told once
+        of each; a budget of the turn's or the conversation's own ends the turn with its sentence.
         """
         scope, text = budget.scope, _SPENT[budget.scope]
         self._metrics.budget_refusals.labels(scope).inc()
-        known = scope.daily and told
-        offered = not known and await self._offer(turn, budget, text, f"{turn.id}/{budget}")
+        offered = await self._offer(turn, budget, text, f"{turn.id}/{budget}")
+        effects = () if offered else await self.compose(turn, text, f"refused/{scope}")
         if scope.daily:
-            not_before = next_day(self._clock.now())
-            why, told = why_refused(scope), told or offered
-            await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
+            await self._put_back(
+                turn,
+                effects,
+                why_refused(scope),
+                not_before=next_day(self._clock.now()),
+                sent=sent,
+                told=turn.told,  # of the budget, and not of what else may come
+            )
             return "postponed"
-        effects = () if offered else await self.compose(turn, text, "refused")
         what = f"ended: its budget {scope} is spent"
         await self._tell_of(turn, what, f"postroom trace {turn.id}")
         return await self._end(turn, Ending(TurnState.REFUSED, "", why_refused(scope), effects))
@@ -167,7 +171,8 @@ class Endings:
             return await self.dead(turn, why)
         backoff = min(_FIRST_BACKOFF_SECONDS * 2 ** min(turn.attempt, 10), _LAST_BACKOFF_SECONDS)
         not_before = now + max(backoff, self._rests())
-        await self._put_back(turn, text, why, not_before=not_before, sent=sent, told=told)
+        effects = () if told else await self.compose(turn, text, "later")
+        await self._put_back(turn, effects, why, not_before=not_before, sent=sent, told=True)
         return "later"
 
     async def say(self, turn: Turn, text: str, key: str, *, once: str = "") -> None:
@@ -189,7 +194,14 @@ class Endings:
         return await self._connector(turn.connector).compose(answer)
 
     async def _put_back(
-        self, turn: Turn, text: str, why: str, *, not_before: float, sent: bool, told: bool
+        self,
+        turn: Turn,
+        effects: tuple[NewEffect, ...],
+        why: str,
+        *,
+        not_before: float,
+        sent: bool,
+        told: bool,
     ) -> None:
         tools_done: frozenset[str] | None = None
         resend = turn.resend
@@ -197,12 +209,11 @@ class Endings:
             uuid = prompt_uuid(turn.id, turn.attempt)
             fate = await asyncio.to_thread(self._agents.fate, turn.workspace, uuid)
             tools_done, resend = fate.tools_done, not fate.present
-        effects = () if told else await self.compose(turn, text, "later")
         await self._ledger.requeue(
             turn.id,
             not_before=not_before,
             resend=resend,
-            told=True,
+            told=told,
             tools_done=tools_done,
             effects=effects,
             reason=why,

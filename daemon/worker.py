@@ -181,7 +181,7 @@ class Worker:
         refusal = await around.gateway.refusal(turn)
         if refusal is not None:
             budget = refusal.budget
-            return await around.endings.refused(turn, budget, sent=False, told=turn.told)
+            return await around.endings.refused(turn, budget, sent=False)
         if around.gateway.rests() > SILENCE_SECONDS:
             why = "the model asked for a rest"
             return await around.endings.later(
@@ -254,7 +254,7 @@ class Worker:
                 await self.close()
                 return await endings.outgrown(turn)
             case TurnEnded() if refusal is not None:
-                return await endings.refused(turn, refusal.budget, sent=True, told=self._told)
+                return await endings.refused(turn, refusal.budget, sent=True)
             case TurnEnded(error="max_turns"):
                 return await endings.out_of_steps(turn, end.text, self._around.max_turns)
             case TurnEnded(error="api"):

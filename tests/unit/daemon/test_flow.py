@@ -328,6 +328,22 @@ async def test_a_spent_day_is_told_at_once_and_the_turn_waits(tmp_path: Path) ->
         assert ready.not_before % 86400 == 0
 
 
+async def test_a_spent_day_is_told_to_those_who_know_that_the_model_was_silent(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with Flow(tmp_path, clock=clock) as flow:
+        go = asyncio.Event()
+        flow.agents.script = lambda _: [Wait(go), Fail("api", 403)]
+        await flow.say("hello")
+        await flow.until(lambda: len(flow.agents.prompts) == 1)
+        await clock.advance(29)
+        assert await flow.answers(1) == [("t1", texts.MODEL_AWAY)]
+        flow.gateway.refusals = [Refusal(Budget(Scope.ALL))]
+        go.set()
+        assert (await flow.answers(2))[1] == ("t1", texts.DAILY_BUDGET)
+
+
 async def test_a_spent_day_keeps_each_conversation_to_a_workspace_of_its_own(
     tmp_path: Path,
 ) -> None:
